@@ -1,0 +1,5 @@
+"""Client: starts workflows and finds runs."""
+
+from grctl_core.client import WorkflowClient as Client
+
+__all__ = ["Client"]

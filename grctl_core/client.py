@@ -1,0 +1,231 @@
+"""WorkflowClient: starts workflows and finds runs, over any connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, get_args
+
+from grctl_core.calls import DescribeCall, StartCall
+from grctl_core.codec import check_type
+from grctl_core.durations import Duration, optional_timedelta, to_seconds
+from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
+from grctl_core.handle import WorkflowHandle
+from grctl_core.ids import check_id, new_ulid
+from grctl_core.operations import Operations
+from grctl_core.pipeline import Pipeline
+from grctl_core.protocols import Connection, OnConflict
+from grctl_core.reconcile import DoubtBounds
+from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["WorkflowClient"]
+
+_ON_CONFLICT = get_args(OnConflict)
+
+
+class WorkflowClient:
+    """Starts workflows and finds runs.
+
+    Args:
+        connection: an open connection. It stays yours: the client never closes it. Several clients may share it.
+        request_timeout: how long one attempt of a request may take, in seconds or as a timedelta; each call may have
+            its own.
+
+    Raises:
+        InvalidInputError: ``connection`` is no connection, or the timeout is not above zero.
+    """
+
+    def __init__(self, connection: Connection, *, request_timeout: Duration = 5.0) -> None:
+        if not isinstance(connection, Connection):
+            raise InvalidInputError(
+                f"connection must be a Connection, not {type(connection).__name__}: "
+                "pass what 'await Connection.connect()' or 'await grctl.connect(...)' returned"
+            )
+        self._connection = connection
+        self._request_timeout = to_seconds("request_timeout", request_timeout)
+        self._operations = Operations(connection, Pipeline(), DoubtBounds())
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that the client works over."""
+        return self._connection
+
+    async def run_workflow(
+        self,
+        workflow_type: str,
+        workflow_id: str,
+        workflow_input: object = None,
+        workflow_timeout: Duration | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+        result_type: type[T] = Any,  # type: ignore[assignment]  # the default of T
+        request_timeout: Duration | None = None,
+    ) -> T:
+        """Start a workflow and wait for its result: :meth:`start_workflow`, then :meth:`WorkflowHandle.result`.
+
+        Cancelling this call leaves the run alive. Arguments and errors are those of the two.
+        """
+        handle = await self.start_workflow(
+            workflow_type,
+            workflow_id,
+            workflow_input,
+            workflow_timeout,
+            on_conflict=on_conflict,
+            result_type=result_type,
+            request_timeout=request_timeout,
+        )
+        return await handle.result()
+
+    async def start_workflow(
+        self,
+        workflow_type: str,
+        workflow_id: str,
+        workflow_input: object = None,
+        workflow_timeout: Duration | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+        result_type: type[T] = Any,  # type: ignore[assignment]
+        request_timeout: Duration | None = None,
+    ) -> WorkflowHandle[T]:
+        """Start a workflow; return as soon as the start is accepted.
+
+        Args:
+            workflow_type: name of a registered workflow type.
+            workflow_id: your own stable id; one active run at a time.
+            workflow_input: a map is spread as keyword arguments of the start handler, any other value is its single
+                argument, None passes nothing.
+            workflow_timeout: how long the run may take from its start; None for no limit.
+            on_conflict: what to do when the workflow id has an active run: ``"raise"``; ``"attach"``, a handle to that
+                run, of the same type only; ``"terminate"``, end that run, wait for its end, and start.
+            result_type: what to decode the result to, such as a dataclass; by default it stays plain data.
+            request_timeout: how long one attempt may take; None for the client's.
+
+        Raises:
+            InvalidInputError: an argument is wrong; nothing was sent.
+            WorkflowAlreadyRunningError: the id has an active run (with ``"attach"``: of another type).
+            WorkflowTypeNotRegisteredError: no worker has registered the type.
+            NotSentError, NotDeliveredError: nothing was started.
+            DeliveryUnknownError: it may have been started, as the run that the error names.
+
+        """
+        if on_conflict not in _ON_CONFLICT:
+            raise InvalidInputError(
+                f"on_conflict must be one of {', '.join(map(repr, _ON_CONFLICT))}, not {on_conflict!r}"
+            )
+        if result_type is not Any:
+            check_type("result_type", result_type)
+        workflow_type = check_id("workflow_type", workflow_type)
+        timeout = self._timeout(request_timeout)
+        call = StartCall(
+            run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), workflow_type),
+            workflow_type=workflow_type,
+            workflow_input=workflow_input,
+            workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
+            on_conflict=on_conflict,
+            request_timeout=timeout,
+        )
+        return self._handle(await self._operations.start(call), result_type)
+
+    async def get_handle(
+        self,
+        workflow_id: str,
+        run_id: str | None = None,
+        *,
+        result_type: type[T] = Any,  # type: ignore[assignment]
+        request_timeout: Duration | None = None,
+    ) -> WorkflowHandle[T]:
+        """Return a handle to a run that exists, also to one that has ended.
+
+        Args:
+            workflow_id: the workflow id.
+            run_id: a certain run; by default the latest one at this moment, and the handle stays with it.
+            result_type: as for :meth:`start_workflow`.
+            request_timeout: how long one attempt may take; None for the client's.
+
+        Raises:
+            InvalidInputError: an argument is wrong.
+            WorkflowNotFoundError: there is no such run.
+            NotSentError, NotDeliveredError, DeliveryUnknownError: the server could not be asked.
+
+        """
+        if result_type is not Any:
+            check_type("result_type", result_type)
+        check_id("workflow_id", workflow_id)
+        timeout = self._timeout(request_timeout)
+        if run_id is None:
+            found = await self._operations.describe(DescribeCall(run=RunRef(workflow_id, ""), request_timeout=timeout))
+        else:
+            check_id("run_id", run_id)
+            exact = await self._connection.find_run(RunRef(workflow_id, run_id))
+            if exact is None:
+                raise WorkflowNotFoundError(f"run {run_id} of workflow {workflow_id!r} is not known")
+            found = exact
+        return self._handle(found, result_type)
+
+    def list_workflows(
+        self,
+        *,
+        workflow_type: str | None = None,
+        status: RunStatus | str | None = None,
+        workflow_id_prefix: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncIterator[RunInfo]:
+        """Iterate over the stored runs, finished ones included, each once and in no particular order.
+
+        Args:
+            workflow_type: only runs of this type.
+            status: only runs with this status.
+            workflow_id_prefix: only runs whose workflow id begins so.
+            created_after: only runs created at this time or later; with a time zone.
+            created_before: only runs created before this time; with a time zone.
+
+        Raises:
+            InvalidInputError: an argument is wrong.
+
+        """
+        return self._connection.list_runs(
+            RunFilter(
+                workflow_type=None if workflow_type is None else check_id("workflow_type", workflow_type),
+                status=None if status is None else _status(status),
+                workflow_id_prefix=None
+                if workflow_id_prefix is None
+                else check_id("workflow_id_prefix", workflow_id_prefix),
+                created_after=_aware("created_after", created_after),
+                created_before=_aware("created_before", created_before),
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<WorkflowClient over {self._connection!r}>"
+
+    def _handle(self, run_info: RunInfo, result_type: Any) -> WorkflowHandle[Any]:
+        return WorkflowHandle(self._operations, self._connection, run_info, result_type, self._request_timeout)
+
+    def _timeout(self, request_timeout: Duration | None) -> float:
+        return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
+
+
+def _status(status: object) -> RunStatus:
+    if not isinstance(status, str):
+        raise InvalidInputError(f"status must be a RunStatus or a string, not {type(status).__name__}")
+    return RunStatus(status)
+
+
+def _aware(name: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidInputError(f"{name} must be a datetime, not {type(value).__name__}")
+    if value.tzinfo is None:
+        raise InvalidInputError(f"{name} has no time zone: give it one, for example value.replace(tzinfo=UTC)")
+    return value

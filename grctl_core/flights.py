@@ -1,0 +1,47 @@
+"""Flights: at most one cancel or terminate on its way for each run; who asks for the same one joins it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+
+__all__ = ["Flights"]
+
+_Landed = tuple[bool, Exception | None]
+"""Whether it was carried through (not when its leader was cancelled), and the error that it ended in."""
+
+
+class Flights:
+    """The cancels and terminates on their way, by run id."""
+
+    __slots__ = ("_flying",)
+
+    def __init__(self) -> None:
+        self._flying: dict[str, tuple[str, asyncio.Future[_Landed]]] = {}
+
+    async def join(self, run_id: str, operation: str, fly: Callable[[], Awaitable[None]]) -> None:
+        """Fly, or wait for a flight of the same operation and end as it does. Another operation waits its turn.
+
+        When the caller that leads a flight is cancelled, one of those that joined it leads anew.
+        """
+        while (current := self._flying.get(run_id)) is not None:
+            kind, landing = current
+            carried_through, error = await asyncio.shield(landing)
+            if kind != operation or not carried_through:
+                continue
+            if error is not None:
+                raise copy.copy(error) from error
+            return
+        landing = asyncio.get_running_loop().create_future()
+        self._flying[run_id] = (operation, landing)
+        landed: _Landed = (False, None)
+        try:
+            await fly()
+            landed = (True, None)
+        except Exception as error:
+            landed = (True, error)
+            raise
+        finally:
+            del self._flying[run_id]
+            landing.set_result(landed)

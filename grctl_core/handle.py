@@ -1,0 +1,256 @@
+"""WorkflowHandle: one run, as its caller sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Generic
+
+from grctl_core.calls import CancelCall, DescribeCall, QueryCall, ResultCall, SendCall, TerminateCall
+from grctl_core.durations import Duration, to_seconds
+from grctl_core.errors import InvalidInputError, WorkflowFinishedError
+from grctl_core.history import HistoryEvent
+from grctl_core.ids import check_event_name
+from grctl_core.operations import Operations
+from grctl_core.outcome import Outcome
+from grctl_core.protocols import Connection
+from grctl_core.run import RunInfo
+from grctl_core.run_end import RunEnd
+from grctl_core.send_order import SendOrder
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["WorkflowHandle"]
+
+
+class WorkflowHandle(Generic[T]):
+    """A handle to one run. It stays with that run, also when a newer run of the same workflow id begins.
+
+    Made by a client; belongs to the client's event loop. Dropping it does nothing to the run.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        connection: Connection,
+        run_info: RunInfo,
+        result_type: Any,
+        request_timeout: float,
+    ) -> None:
+        self._operations = operations
+        self._connection = connection
+        self._run_info = run_info
+        self._run = run_info.ref
+        self._result_type = result_type
+        self._request_timeout = request_timeout
+        self._end = RunEnd(connection, self._run, result_type)
+        self._order = SendOrder()
+
+    @property
+    def run_info(self) -> RunInfo:
+        """What was last learned of the run: at its start, by :meth:`describe`, or at its end. Asks nobody."""
+        return self._run_info if self._end.outcome is None else self._end.outcome.run
+
+    @property
+    def future(self) -> asyncio.Future[T]:
+        """A future of the run's end: the result, or the error that :meth:`result` raises.
+
+        While the run goes on each look gives a future of your own, so ``asyncio.wait_for`` that gives up on it, which
+        cancels it, harms neither the handle nor anybody else who waits. Cancelling it does nothing to the run. After
+        the end it is always the same, settled one.
+
+        Raises:
+            EventLoopError: looked at outside the event loop of the connection.
+
+        """
+        return self._end.future()
+
+    async def result(self, timeout: Duration | None = None) -> T:
+        """Wait for the end and return the result.
+
+        Args:
+            timeout: how long to wait at most, in seconds or as a timedelta; None waits for ever. The run goes on.
+
+        Raises:
+            WorkflowError: the run failed.
+            WorkflowTimeoutError: the run exceeded its workflow_timeout.
+            WorkflowCancelledError: the run was cancelled. A plain CancelledError is the cancellation of your own task.
+            WorkflowTerminatedError: the run was terminated.
+            TimeoutError: the waiting took longer than ``timeout``.
+            WorkflowNotFoundError: the run's records are gone.
+            DecodeError: the result is not of the type that was asked for.
+            ConnectionClosedError: the connection was closed.
+
+        """
+        return (await self.outcome(timeout)).unwrap()
+
+    async def outcome(self, timeout: Duration | None = None) -> Outcome[T]:
+        """Wait for the end and return how the run ended: never raises for that. The best way in servers.
+
+        Args:
+            timeout: as for :meth:`result`.
+
+        Raises:
+            TimeoutError, WorkflowNotFoundError, DecodeError, ConnectionClosedError: as :meth:`result`.
+
+        """
+        call = ResultCall(run=self._run, end=self._end)
+        if timeout is None:
+            return await self._operations.result(call)
+        seconds = to_seconds("timeout", timeout)
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await self._operations.result(call)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeoutError(
+                f"workflow {self._run.wf_id!r} (run {self._run.run_id}) has not ended within {seconds:g} s; it goes on"
+            ) from None
+
+    async def send(
+        self,
+        event_name: str,
+        payload: object = None,
+        *,
+        check_event: bool = True,
+        idempotent: bool = False,
+        request_timeout: Duration | None = None,
+    ) -> None:
+        """Send an event to the run. Events of one handle arrive in the order of the calls.
+
+        Returning means that the server accepted the event, not that the workflow has handled it.
+
+        Args:
+            event_name: an event that the workflow type handles.
+            payload: a map is spread as keyword arguments of the handler, any other value is its single argument,
+                None passes nothing.
+            check_event: make sure first that the workflow type handles such an event; one that it does not handle
+                would block the run's later events and fail the run.
+            idempotent: the workflow takes no harm when the event arrives twice, so it may be repeated when it is
+                unknown whether it arrived.
+            request_timeout: how long one attempt may take; None for the client's.
+
+        Raises:
+            InvalidInputError: the name is no event of the workflow type, or the payload cannot be encoded.
+            WorkflowFinishedError: the run has ended.
+            WorkflowNotFoundError: there is no such run.
+            NotSentError: nothing was sent; also when an earlier event of this handle failed while this one queued.
+            NotDeliveredError: no server took it.
+            DeliveryUnknownError: it may have arrived.
+
+        """
+        call = SendCall(
+            run=self._run,
+            event_name=check_event_name(event_name),
+            payload=payload,
+            check_event=check_event,
+            idempotent=idempotent,
+            request_timeout=self._timeout(request_timeout),
+        )
+        async with self._order:
+            if self._end.outcome is not None:
+                raise WorkflowFinishedError(
+                    f"event {event_name!r} not sent: run {self._run.run_id} of workflow {self._run.wf_id!r} has ended "
+                    f"({self._end.outcome.status})"
+                )
+            await self._operations.send(call)
+
+    async def query(self, query_name: str, /, *, request_timeout: Duration | None = None, **arguments: object) -> Any:
+        """Ask a query handler of the run, also after the run's end.
+
+        Args:
+            query_name: a query that the workflow type answers.
+            request_timeout: how long one attempt may take; None for the client's.
+            **arguments: the handler's arguments.
+
+        Raises:
+            UnsupportedOperationError: the server answers no queries; only the embedded engine does.
+            RefusedError: there is no such query or run, or the handler failed.
+
+        """
+        if not isinstance(query_name, str) or not query_name:
+            raise InvalidInputError("query_name must be a string that is not empty")
+        return await self._operations.query(
+            QueryCall(
+                run=self._run,
+                query_name=query_name,
+                arguments=arguments,
+                request_timeout=self._timeout(request_timeout),
+            )
+        )
+
+    async def describe(self, *, request_timeout: Duration | None = None) -> RunInfo:
+        """Ask the server for the run's present record; :attr:`run_info` has it from then on.
+
+        Raises:
+            WorkflowNotFoundError: the run's records are gone.
+            NotSentError, NotDeliveredError, DeliveryUnknownError: the server could not be asked.
+
+        """
+        found = await self._operations.describe(
+            DescribeCall(run=self._run, request_timeout=self._timeout(request_timeout))
+        )
+        self._run_info = found
+        return found
+
+    async def cancel(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+        """Ask the run to end: at once while it waits, else when its present step has ended.
+
+        Returning means that the server accepted it. Wait with :meth:`outcome` for the end. Concurrent calls for one
+        run share one request, and the first one's reason.
+
+        Raises:
+            WorkflowFinishedError: the run has ended already, or a newer run of the workflow id would be hit.
+            WorkflowNotFoundError: there is no such run.
+            NotSentError, NotDeliveredError: nothing was done.
+            DeliveryUnknownError: it may take effect, and looking at the run did not settle it.
+
+        """
+        await self._operations.cancel(
+            CancelCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        )
+
+    async def terminate(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+        """End the run at once; a running step is abandoned. Errors as :meth:`cancel`."""
+        await self._operations.terminate(
+            TerminateCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        )
+
+    def history(self, *, follow: bool = False) -> AsyncIterator[HistoryEvent]:
+        """Iterate over what happened in the run, from its beginning.
+
+        Args:
+            follow: go on with what happens from now on, until the run has ended.
+
+        Raises:
+            WorkflowNotFoundError: at the first event: the run's records are gone.
+
+        """
+        return self._connection.history(self._run, follow=follow)
+
+    def __repr__(self) -> str:
+        info = self.run_info
+        status = f" {info.status}" if info.status is not None else ""
+        return f"<WorkflowHandle {info.wf_type} {info.wf_id!r} run {info.id}{status}>"
+
+    def _timeout(self, request_timeout: Duration | None) -> float:
+        return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
+
+
+def _reason(reason: object) -> str:
+    if not isinstance(reason, str):
+        raise InvalidInputError(f"reason must be a string, not {type(reason).__name__}")
+    try:
+        reason.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError("reason has a lone surrogate: it cannot be sent as UTF-8") from None
+    return reason

@@ -1,0 +1,187 @@
+"""Operations: what each call by the user does, from its values to commands, between the layers and the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from grctl_core.calls import CancelCall, DescribeCall, QueryCall, ResultCall, SendCall, StartCall, TerminateCall
+from grctl_core.codec import decode, encode
+from grctl_core.commands import (
+    CancelCommand,
+    DescribeCommand,
+    EventCommand,
+    QueryCommand,
+    StartCommand,
+    TerminateCommand,
+)
+from grctl_core.errors import (
+    DecodeError,
+    UnsupportedOperationError,
+    WorkflowAlreadyRunningError,
+    WorkflowFinishedError,
+    WorkflowNotFoundError,
+)
+from grctl_core.flights import Flights
+from grctl_core.outcome import Outcome
+from grctl_core.pipeline import Pipeline, resolve_once
+from grctl_core.protocols import Connection
+from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
+from grctl_core.run import RunInfo, RunRef
+from grctl_core.type_cache import TypeCache
+from grctl_core.wire import Wire, refusal
+
+__all__ = ["Operations"]
+
+_REPLACEMENTS = 5
+"""How often a start with on_conflict="terminate" ends a run that came up meanwhile, before it gives up."""
+
+
+class Operations:
+    """The operations of one client, each with its layers around it.
+
+    Attributes:
+        start, send, cancel, terminate, describe, query, result: take a call of grctl_core.calls.
+    """
+
+    def __init__(self, connection: Connection, pipeline: Pipeline, bounds: DoubtBounds) -> None:
+        self._connection = connection
+        self._wire = Wire(connection, pipeline)
+        self._retry = pipeline.retry
+        self._bounds = bounds
+        self._types = TypeCache(connection)
+        self._flights = Flights()
+
+        around = pipeline.around_operation
+        self.start: Callable[[StartCall], Awaitable[RunInfo]] = around("start", self._start)
+        self.send: Callable[[SendCall], Awaitable[None]] = around("send", self._send)
+        self.cancel: Callable[[CancelCall], Awaitable[None]] = around("cancel", self._cancel)
+        self.terminate: Callable[[TerminateCall], Awaitable[None]] = around("terminate", self._terminate)
+        self.describe: Callable[[DescribeCall], Awaitable[RunInfo]] = around("describe", self._describe)
+        self.query: Callable[[QueryCall], Awaitable[Any]] = around("query", self._query)
+        self.result: Callable[[ResultCall], Awaitable[Outcome[Any]]] = around("result", self._result)
+
+    async def _start(self, call: StartCall) -> RunInfo:
+        run = RunInfo(
+            id=call.run.run_id,
+            wf_id=call.run.wf_id,
+            wf_type=call.workflow_type,
+            timeout=call.workflow_timeout,
+            created_at=datetime.now(UTC),
+        )
+        encoded = None if call.workflow_input is None else encode("workflow_input", call.workflow_input)
+        command = StartCommand(wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
+        for replaced in range(_REPLACEMENTS + 1):
+            attempts = StartAttempts(self._wire, command, self._bounds)
+            try:
+                started: RunInfo = await self._attempts(call, attempts.proceed, settle_doubt=True)
+            except WorkflowAlreadyRunningError as error:
+                if call.on_conflict == "attach":
+                    return await self._attach(call, error)
+                if call.on_conflict == "raise" or error.run_id is None or replaced == _REPLACEMENTS:
+                    raise
+                await self._replace(call, error.run_id)
+            else:
+                return started
+        raise AssertionError("not reached")
+
+    async def _attach(self, call: StartCall, conflict: WorkflowAlreadyRunningError) -> RunInfo:
+        """Return the record of the run that is active already, if it is of the same type."""
+        wf_id = call.run.wf_id
+        found = await self._describe(
+            DescribeCall(run=RunRef(wf_id, conflict.run_id or ""), request_timeout=call.request_timeout)
+        )
+        if found.wf_type != call.workflow_type:
+            raise WorkflowAlreadyRunningError(
+                f"cannot attach: the active run {found.id} of workflow {wf_id!r} is of type {found.wf_type!r}, "
+                f"not {call.workflow_type!r}",
+                run_id=found.id,
+                code=conflict.code,
+                detail=conflict.detail,
+            ) from conflict
+        return found
+
+    async def _replace(self, call: StartCall, active: str) -> None:
+        """Terminate the run that is active, and wait for its end."""
+        run = RunRef(call.run.wf_id, active)
+        try:
+            await self._terminate(
+                TerminateCall(
+                    run=run,
+                    request_timeout=call.request_timeout,
+                    reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
+                )
+            )
+        except (WorkflowFinishedError, WorkflowNotFoundError):
+            return  # it ended by itself
+        await self._connection.watch(run)
+
+    async def _send(self, call: SendCall) -> None:
+        if call.check_event and call.run.wf_type is not None:
+            await self._types.check_event(call.run.wf_type, call.event_name)
+        payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
+        command = EventCommand(wf_id=call.run.wf_id, event_name=call.event_name, payload=payload)
+        attempts = SendAttempts(self._wire, command, call.run, idempotent=call.idempotent)
+        await self._attempts(call, attempts.proceed, settle_doubt=False)
+
+    async def _cancel(self, call: CancelCall) -> None:
+        await self._end(call, CancelCommand(wf_id=call.run.wf_id, reason=call.reason))
+
+    async def _terminate(self, call: TerminateCall) -> None:
+        await self._end(call, TerminateCommand(wf_id=call.run.wf_id, reason=call.reason))
+
+    async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
+        attempts = EndAttempts(self._wire, command, call.run)
+        await self._flights.join(
+            call.run.run_id, call.operation, lambda: self._attempts(call, attempts.proceed, settle_doubt=True)
+        )
+
+    async def _describe(self, call: DescribeCall) -> RunInfo:
+        async def look(timeout: float) -> RunInfo:
+            run = call.run
+            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            if not reply.success or reply.run is None:
+                raise refusal(reply, "describe", run, changes_state=False)
+            if not run.run_id or reply.run.id == run.run_id:
+                return reply.run
+            found = await self._connection.find_run(run)  # an older run: the server describes the latest alone
+            if found is None:
+                raise WorkflowNotFoundError(f"run {run.run_id} of workflow {run.wf_id!r} is not known")
+            return found
+
+        found: RunInfo = await self._attempts(call, look, settle_doubt=False)
+        return found
+
+    async def _query(self, call: QueryCall) -> Any:
+        if not self._connection.capabilities.queries:
+            raise UnsupportedOperationError(
+                "this connection's server answers no queries: only the embedded engine does (memory://)"
+            )
+        arguments = encode(f"arguments of query {call.query_name!r}", call.arguments) if call.arguments else None
+        command = QueryCommand(
+            wf_id=call.run.wf_id, run_id=call.run.run_id, query_name=call.query_name, arguments=arguments
+        )
+
+        async def ask(timeout: float) -> Any:
+            reply = await self._wire.send(command, timeout)
+            if not reply.success:
+                raise refusal(reply, "query", call.run, changes_state=False)
+            try:
+                return None if reply.payload is None else decode(reply.payload)
+            except DecodeError as error:
+                raise DecodeError(f"the answer to query {call.query_name!r} cannot be decoded: {error}") from error
+
+        return await self._attempts(call, ask, settle_doubt=False)
+
+    async def _result(self, call: ResultCall) -> Outcome[Any]:
+        return await call.end.wait()
+
+    async def _attempts(self, call: Any, attempt: Callable[[float], Awaitable[Any]], *, settle_doubt: bool) -> Any:
+        """Make the attempts that the retry slot wants; with none there one, and one look where that left a doubt."""
+
+        def proceed(call: Any) -> Awaitable[Any]:
+            return attempt(call.request_timeout)
+
+        retry = self._retry or (resolve_once if settle_doubt else None)
+        return await (proceed(call) if retry is None else retry(call, proceed))

@@ -1,0 +1,191 @@
+"""RunEnd: the end of one run, for any number of waiters, over one watch of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import functools
+import weakref
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Self
+
+from grctl_core.errors import ConnectionClosedError, GrctlError
+from grctl_core.outcome import EncodedOutcome, Outcome, decode_outcome
+
+if TYPE_CHECKING:
+    from grctl_core.protocols import Connection
+    from grctl_core.run import RunRef
+
+__all__ = ["RunEnd"]
+
+
+class RunEnd:
+    """Where a handle keeps, and waits for, the end of its run.
+
+    Inside, an end is data (an Outcome). It becomes an exception only in the futures that users look at: an exception
+    on a future that our own code awaits would swallow a ``task.cancel()`` of the same loop iteration.
+
+    A future that somebody waits for is held strongly until it is done, one that was only looked at is held weakly:
+    looking often does not pile up. The watch is cancelled when nobody is left who could see its end.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_looked_at",
+        "_result_type",
+        "_run",
+        "_settled",
+        "_waiting",
+        "_watch",
+        "outcome",
+    )
+
+    def __init__(self, connection: Connection, run: RunRef, result_type: Any) -> None:
+        self.outcome: Outcome[Any] | None = None
+        self._connection = connection
+        self._run = run
+        self._result_type = result_type
+        self._watch: asyncio.Future[EncodedOutcome] | None = None
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._looked_at: set[weakref.ref[_EndFuture]] = set()
+        self._settled: asyncio.Future[Any] | None = None
+
+    def future(self) -> asyncio.Future[Any]:
+        """Return a future of the caller's own; after the end, the settled one.
+
+        Where the end cannot be learned it gets the error, and the next look tries again.
+        """
+        if self._settled is not None:
+            return self._settled
+        watch = self._watching()
+        future = _EndFuture(self, watch.get_loop())
+        if not watch.done():
+            self._looked_at.add(weakref.ref(future, self._looked_at.discard))
+            return future
+        failure = self._settle(watch)
+        future.settle(self.outcome, failure)
+        if failure is None:
+            self._settled = future
+        return future
+
+    async def wait(self) -> Outcome[Any]:
+        """Wait for the end, and return it as data.
+
+        Raises:
+            GrctlError: the end cannot be learned; as :meth:`grctl_core.protocols.Connection.watch`.
+
+        """
+        if self.outcome is None:
+            watch = self._watching()
+            if watch.done():
+                failure = self._settle(watch)
+            else:
+                waiter: asyncio.Future[GrctlError | None] = watch.get_loop().create_future()
+                self.hold(waiter)
+                try:
+                    failure = await waiter
+                finally:
+                    self.release(waiter)
+            if self.outcome is None:
+                raise failure or _stopped()
+        return self.outcome
+
+    def hold(self, future: asyncio.Future[Any]) -> None:
+        """Keep a future that is being waited for, and with it this object."""
+        if not self._waiting and self._watch is not None:
+            self._watch.add_done_callback(self._settle)
+        self._waiting.add(future)
+
+    def release(self, future: asyncio.Future[Any]) -> None:
+        """Let go of a future that nobody waits for any more."""
+        self._waiting.discard(future)
+        if not self._waiting and self._watch is not None:
+            self._watch.remove_done_callback(self._settle)
+
+    def _watching(self) -> asyncio.Future[EncodedOutcome]:
+        if self._watch is None:
+            self._watch = self._connection.watch(self._run)
+            self._watch.add_done_callback(functools.partial(_settle_if_alive, weakref.ref(self)))
+        return self._watch
+
+    def _settle(self, watch: asyncio.Future[EncodedOutcome]) -> GrctlError | None:
+        """Take what the watch brought to all who wait; return why, if it brought no end."""
+        if watch is not self._watch:
+            return None
+        self._watch = None
+        failure: GrctlError | None = None
+        try:
+            self.outcome = decode_outcome(watch.result(), self._result_type)
+        except GrctlError as error:
+            failure = error
+        except asyncio.CancelledError:
+            failure = _stopped()
+        futures = [*self._waiting, *filter(None, (look() for look in self._looked_at))]
+        self._waiting.clear()
+        self._looked_at.clear()
+        for future in futures:
+            if isinstance(future, _EndFuture):
+                future.settle(self.outcome, failure)
+            elif not future.done():
+                future.set_result(failure)
+        return failure
+
+    def __del__(self) -> None:
+        watch = getattr(self, "_watch", None)
+        if watch is not None and not watch.done():
+            loop = watch.get_loop()
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and the watch with it
+                loop.call_soon_threadsafe(watch.cancel)  # objects may be dropped in any thread
+
+
+def _stopped() -> ConnectionClosedError:
+    return ConnectionClosedError("the connection stopped watching for the end of this run")
+
+
+def _settle_if_alive(end: weakref.ref[RunEnd], watch: asyncio.Future[EncodedOutcome]) -> None:
+    alive = end()
+    if alive is not None and alive._watch is watch:  # noqa: SLF001 - the same module
+        alive._settle(watch)  # noqa: SLF001
+    elif not watch.cancelled():
+        watch.exception()  # nobody is left to ask: an end that nobody waits for logs nothing
+
+
+class _EndFuture(asyncio.Future[Any]):
+    """The future that a user looks at. It knows whether somebody waits for it."""
+
+    def __init__(self, end: RunEnd, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._end = end
+        self._waiters = 0
+
+    def add_done_callback(
+        self, fn: Callable[[Self], object], /, *, context: Context | None = None
+    ) -> None:
+        if not self.done():
+            if self._waiters == 0:
+                self._end.hold(self)
+                super().add_done_callback(self._end.release)
+            self._waiters += 1
+        super().add_done_callback(fn, context=context)
+
+    def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
+        removed = super().remove_done_callback(fn)
+        if removed and not self.done():
+            self._waiters -= removed
+            if self._waiters <= 0:
+                super().remove_done_callback(self._end.release)
+                self._end.release(self)
+        return removed
+
+    def settle(self, outcome: Outcome[Any] | None, failure: GrctlError | None) -> None:
+        """Make the run's end this future's: the only place where it becomes an exception."""
+        if self.done():
+            return
+        if failure is None and outcome is not None and outcome.completed:
+            self.set_result(outcome.result)
+            return
+        self.set_exception(copy.copy(failure) if failure is not None else outcome.to_error())  # type: ignore[union-attr]
+        self.exception()  # marks it as seen: an end that nobody asks for logs nothing

@@ -1,0 +1,50 @@
+"""TypeCache: the registered workflow types, read once each."""
+
+from __future__ import annotations
+
+from grctl_core.errors import InvalidInputError
+from grctl_core.protocols import Connection
+from grctl_core.workflow_type import TypeInfo
+
+__all__ = ["TypeCache"]
+
+
+class TypeCache:
+    """What one client knows of the workflow types registered on its server."""
+
+    __slots__ = ("_connection", "_types")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._types: dict[str, TypeInfo] = {}
+
+    async def check_event(self, workflow_type: str, event_name: str) -> None:
+        """Make sure that the type handles the event: one that it does not would block the run's inbox and fail it.
+
+        A type that is not registered is let through: the server, not we, knows best. A name that is not found is
+        looked for once more in the server's present record, as a worker may have been replaced by a newer one.
+
+        Raises:
+            InvalidInputError: the type has no such event; the message has the names of those that it has.
+
+        """
+        known = self._types.get(workflow_type)
+        if known is not None and _handles(known, event_name):
+            return
+        known = await self._connection.find_type(workflow_type)
+        if known is None:
+            self._types.pop(workflow_type, None)
+            return
+        self._types[workflow_type] = known
+        if not _handles(known, event_name):
+            names = ", ".join(repr(name) for name in sorted(known.events)) or "none at all"
+            raise InvalidInputError(
+                f"workflow type {workflow_type!r} has no event {event_name!r}: it has {names}. "
+                "To send it nevertheless pass check_event=False"
+            )
+
+
+def _handles(known: TypeInfo, event_name: str) -> bool:
+    return (
+        event_name in known.events or event_name in known.steps
+    )  # a child's outcome comes as an event named like a step

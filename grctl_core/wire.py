@@ -1,0 +1,105 @@
+"""Attempt: one command on its way to the server, and what its reply means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
+from grctl_core.errors import (
+    DeliveryUnknownError,
+    GrctlError,
+    ServerError,
+    WorkflowAlreadyRunningError,
+    WorkflowFinishedError,
+    WorkflowNotFoundError,
+    WorkflowTypeNotRegisteredError,
+)
+from grctl_core.run import RunRef
+
+if TYPE_CHECKING:
+    from grctl_core.pipeline import Pipeline
+    from grctl_core.protocols import Connection
+
+__all__ = ["Attempt", "Wire", "refusal"]
+
+_IN_DOUBT = frozenset({ErrorCode.INTERNAL, ErrorCode.PANIC})
+_RUN_ID_LENGTH = 26
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One command on the wire.
+
+    Attributes:
+        command: what is sent.
+        timeout: seconds that the reply may take.
+    """
+
+    command: Command
+    timeout: float
+
+
+class Wire:
+    """Sends commands through the attempt layers."""
+
+    __slots__ = ("_send", "connection")
+
+    def __init__(self, connection: Connection, pipeline: Pipeline) -> None:
+        self.connection = connection
+        self._send = pipeline.around_attempt(self._request)
+
+    async def _request(self, attempt: Attempt) -> Reply:
+        return await self.connection.request(attempt.command, timeout=attempt.timeout)
+
+    async def send(self, command: Command, timeout: float) -> Reply:
+        """Send one command; errors as :meth:`grctl_core.protocols.Connection.request`."""
+        reply: Reply = await self._send(Attempt(command=command, timeout=timeout))
+        return reply
+
+
+def refusal(reply: Reply, operation: str, run: RunRef, *, changes_state: bool = True) -> GrctlError:
+    """Return the error for a reply without success.
+
+    Codes 5000 and 0 do not mean that nothing was done (docs/protocol.md, section 8, 2): where the command changes
+    state they leave a doubt.
+    """
+    error = reply.error or ReplyError(ErrorCode.INTERNAL, "the server refused without saying why")
+    name = f"workflow {run.wf_id!r}"
+    code, detail = error.code, error.detail
+    match code:
+        case ErrorCode.ALREADY_RUNNING:
+            active = detail.rsplit(" ", 1)[-1]
+            run_id = active if len(active) == _RUN_ID_LENGTH else None
+            return WorkflowAlreadyRunningError(
+                f"{name} has an active run already{f' ({run_id})' if run_id else ''}: wait for its end, use another "
+                "workflow id, or start with on_conflict='attach' or on_conflict='terminate'",
+                run_id=run_id,
+                code=code,
+                detail=detail,
+            )
+        case ErrorCode.NOT_FOUND:
+            return WorkflowNotFoundError(f"{name} is not known: no run of this id is stored", code=code, detail=detail)
+        case ErrorCode.FINISHED:
+            return WorkflowFinishedError(f"{name} has ended and takes no more commands", code=code, detail=detail)
+        case ErrorCode.TYPE_NOT_REGISTERED:
+            return WorkflowTypeNotRegisteredError(
+                f"no worker has registered the workflow type {run.wf_type!r}: start a worker that has it, "
+                "or check the spelling",
+                code=code,
+                detail=detail,
+            )
+    said = error.message + (f" ({detail})" if detail and detail != error.message else "")
+    refused = ServerError(
+        f"the server refused the {operation} of {name} with code {code}: {said}", code=code, detail=said
+    )
+    if code not in _IN_DOUBT or not changes_state:
+        return refused
+    doubt = DeliveryUnknownError(
+        f"the server failed at the {operation} of {name}, which may have taken effect nevertheless: {said}",
+        operation=operation,
+        run=run,
+        link=reply.link,
+    )
+    doubt.__cause__ = refused
+    return doubt
