@@ -1,0 +1,29 @@
+"""The embedded engine: workflow definitions, the state machine of a run, and the executor of steps.
+
+It has the server's semantics (docs/protocol.md, section 6) and knows no transport.
+"""
+
+from grctl_engine.clock import Clock, ManualClock, SystemClock
+from grctl_engine.context import Context, Store
+from grctl_engine.definition import Workflow
+from grctl_engine.directive import Directive, NextBuilder
+from grctl_engine.engine import Engine
+from grctl_engine.errors import InputMismatchError, NoDecisionError, StepEndedError
+from grctl_engine.limits import EngineLimits, LimitCode
+
+__all__ = [
+    "Clock",
+    "Context",
+    "Directive",
+    "Engine",
+    "EngineLimits",
+    "InputMismatchError",
+    "LimitCode",
+    "ManualClock",
+    "NextBuilder",
+    "NoDecisionError",
+    "StepEndedError",
+    "Store",
+    "SystemClock",
+    "Workflow",
+]

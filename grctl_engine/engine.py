@@ -1,0 +1,312 @@
+"""Engine: runs workflows in this process, with the server's semantics (docs/protocol.md, section 6).
+
+For development, tests and tools of one process. Nothing outlives the process: grctld hosts production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from grctl_core.commands import (
+    CancelCommand,
+    Command,
+    DescribeCommand,
+    EventCommand,
+    Reply,
+    StartCommand,
+    TerminateCommand,
+)
+from grctl_core.errors import (
+    ConnectionClosedError,
+    EventLoopError,
+    InvalidInputError,
+    UnsupportedOperationError,
+    WorkflowNotFoundError,
+)
+from grctl_core.history import HistoryEvent
+from grctl_core.outcome import EncodedOutcome
+from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.workflow_type import TypeInfo
+from grctl_engine import inputs, replies
+from grctl_engine.clock import Clock, SystemClock
+from grctl_engine.definition import Definition, Workflow
+from grctl_engine.history import HistoryReader
+from grctl_engine.host import RunHost
+from grctl_engine.limits import EngineLimits
+from grctl_engine.machine import StateKind
+from grctl_engine.run import Run
+from grctl_engine.run_table import RunTable
+
+__all__ = ["Engine"]
+
+_PAGE = 1_000
+"""Runs listed between two turns of the event loop."""
+
+_EMPTY_CONTEXT = contextvars.Context()
+
+
+class Engine:
+    """Runs workflows. It belongs to the event loop that it is first used in."""
+
+    def __init__(
+        self, workflows: Iterable[Workflow] = (), *, limits: EngineLimits | None = None, clock: Clock | None = None
+    ) -> None:
+        """Register workflows.
+
+        Args:
+            workflows: the workflow types; what is added to them later is not seen.
+            limits: how much the engine holds.
+            clock: where the time comes from; a ``ManualClock`` for tests. The machine's when left out.
+
+        Raises:
+            InvalidInputError: something in ``workflows`` is no workflow, has a type twice, has no start handler or
+                annotations that cannot be resolved.
+
+        """
+        self.limits = EngineLimits() if limits is None else limits
+        if not isinstance(self.limits, EngineLimits):
+            raise InvalidInputError(f"limits must be EngineLimits, not {type(limits).__name__}")
+        self.clock: Clock = SystemClock() if clock is None else clock
+        self._definitions = _resolve(workflows)
+        self._runs = RunTable(self.limits)
+        self._host = RunHost(self.clock, self.limits, self._runs)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
+            StartCommand: self._start,
+            EventCommand: self._event,
+            CancelCommand: self._cancel,
+            TerminateCommand: self._terminate,
+            DescribeCommand: self._describe,
+        }
+        self.clock.attach(self._host)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._runs.active} active runs"
+        return f"<Engine: {', '.join(self._definitions) or 'no workflows'}; {state}>"
+
+    @property
+    def worker_id(self) -> str:
+        """The id of the engine's one worker, as it stands in histories."""
+        return self._host.worker_id
+
+    @property
+    def workflow_types(self) -> tuple[str, ...]:
+        """Names of the registered workflow types."""
+        return tuple(self._definitions)
+
+    def execute(self, command: Command) -> Reply:
+        """Carry out a command, at once; what follows from it happens in later turns of the event loop.
+
+        Raises:
+            ConnectionClosedError: the engine is closed.
+            EventLoopError: this is not the engine's event loop.
+            UnsupportedOperationError: there is no such command.
+
+        """
+        self._check_usable()
+        execute = self._execute.get(type(command))
+        if execute is None:
+            raise UnsupportedOperationError(f"the embedded engine has no command {type(command).__name__}")
+        now = self.clock.now()
+        self._runs.forget_expired(now)
+        return execute(command, now)
+
+    def watch(self, run: RunRef, *, owner: object = None) -> asyncio.Future[EncodedOutcome]:
+        """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``.
+
+        Args:
+            run: the run.
+            owner: what the future belongs to, for :meth:`release`.
+
+        Raises:
+            ConnectionClosedError: the engine is closed.
+            EventLoopError: this is not the engine's event loop.
+
+        """
+        loop = self._check_usable()
+        future: asyncio.Future[EncodedOutcome] = loop.create_future()
+        try:
+            found = self._find(run)
+        except WorkflowNotFoundError as error:
+            future.set_exception(error)
+            future.exception()  # one that nobody looks at is no news
+            return future
+        outcome = found.outcome()
+        if outcome is not None:
+            future.set_result(outcome)
+            return future
+        if found.watchers is None:
+            found.watchers = {}
+        found.watchers[future] = owner
+        future.add_done_callback(functools.partial(_forget_watcher, found), context=_EMPTY_CONTEXT)
+        return future
+
+    def find_run(self, run: RunRef) -> RunInfo | None:
+        """Return the record of exactly this run; None where there is none, or none any more."""
+        found = self._runs.find(run.wf_id, run.run_id)
+        return None if found is None else found.current_info
+
+    def has_begun(self, run: RunRef) -> bool:
+        """Whether the run was taken up: every accepted one is."""
+        return self._runs.find(run.wf_id, run.run_id) is not None
+
+    def find_type(self, workflow_type: str) -> TypeInfo | None:
+        """Return what is registered for a workflow type."""
+        definition = self._definitions.get(workflow_type)
+        return None if definition is None else definition.info
+
+    def history(self, run: RunRef, *, follow: bool, owner: object = None) -> AsyncIterator[HistoryEvent]:
+        """Iterate over a run's history; see ``grctl_core.protocols.Connection.history``.
+
+        A run that is forgotten meanwhile is read to its end.
+        """
+
+        def find() -> Run:
+            self._check_usable()
+            return self._find(run)
+
+        return HistoryReader(find, follow=follow, owner=owner)
+
+    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+        """Iterate over the runs that are there now, each once, in the order of their start."""
+        self._check_usable()
+        self._runs.forget_expired(self.clock.now())
+        for number, run in enumerate(self._runs.all(), 1):
+            if run_filter.admits(run.info):
+                yield run.current_info
+            if number % _PAGE == 0:
+                await asyncio.sleep(0)
+
+    def release(self, owner: object, error: Callable[[], Exception]) -> None:
+        """Fail the futures and readers of one owner that are still waiting."""
+        for run in self._runs.all():
+            run.settle_watchers(None, error, owner)
+            run.wake_followers(error, owner)
+
+    async def close(self, grace: float = 5.0) -> None:
+        """Take no more commands, wait up to ``grace`` seconds for running steps, abandon the rest. Idempotent.
+
+        Runs that are going on end nowhere: who waits for one gets a ConnectionClosedError. Steps that sleep on a
+        clock which does not move by itself are not waited for.
+        """
+        if self._closed:
+            return
+        self._check_usable()
+        self._closed = True
+        try:
+            await self._host.close(grace)
+        finally:
+            self.clock.detach(self._host)
+            for run in self._runs.all():
+                run.settle_watchers(None, _closed_error)
+                run.wake_followers(_closed_error)
+
+    def _start(self, command: StartCommand, now: datetime) -> Reply:
+        info = command.run
+        if info.wf_id != command.wf_id:
+            return replies.bad_message(f"run_info.wf_id {info.wf_id!r} is not the command's {command.wf_id!r}")
+        definition = self._definitions.get(info.wf_type)
+        if definition is None:
+            return replies.TYPE_NOT_REGISTERED
+        latest = self._runs.latest(info.wf_id)
+        if latest is not None and latest.state is not None:
+            return replies.already_running(latest.info.id)
+        if self._runs.find(info.wf_id, info.id) is not None:
+            return replies.FINISHED  # grctld overwrites its record here (docs/protocol.md, section 8, 1)
+        if self._runs.active >= self.limits.active_runs:
+            return replies.too_many_runs(self.limits.active_runs)
+        self._host.start(definition, info, command.input, now)
+        return replies.ACCEPTED
+
+    def _event(self, command: EventCommand, _: datetime) -> Reply:
+        run = self._runs.latest(command.wf_id)
+        if run is None:
+            return replies.NOT_FOUND
+        state = run.state
+        if state is None:
+            return replies.FINISHED
+        if state.inbox is not None and len(state.inbox) >= self.limits.inbox and state.kind is not StateKind.WAIT:
+            return replies.inbox_full(self.limits.inbox)
+        self._host.feed(run, inputs.Event(command.event_name, command.payload))
+        return replies.ACCEPTED
+
+    def _cancel(self, command: CancelCommand, _: datetime) -> Reply:
+        return self._feed_latest(command.wf_id, inputs.Cancel(command.reason))
+
+    def _terminate(self, command: TerminateCommand, _: datetime) -> Reply:
+        return self._feed_latest(command.wf_id, inputs.Terminate(command.reason))
+
+    def _describe(self, command: DescribeCommand, _: datetime) -> Reply:
+        run = self._runs.latest(command.wf_id)
+        if run is None:
+            return replies.NO_RUN_TO_DESCRIBE
+        return Reply(success=True, run=run.current_info)
+
+    def _feed_latest(self, wf_id: str, input: inputs.Input) -> Reply:
+        run = self._runs.latest(wf_id)
+        if run is None:
+            return replies.NOT_FOUND
+        if run.state is None:
+            return replies.FINISHED
+        self._host.feed(run, input)
+        return replies.ACCEPTED
+
+    def _find(self, run: RunRef) -> Run:
+        self._runs.forget_expired(self.clock.now())
+        found = self._runs.find(run.wf_id, run.run_id)
+        if found is None:
+            limits = self.limits
+            raise WorkflowNotFoundError(
+                f"the embedded engine has no run {run.run_id} of workflow {run.wf_id!r}. It never ran here, or it "
+                f"ended and was forgotten: the last {limits.finished_runs} ended runs are kept, each for "
+                f"{limits.finished_retention} (EngineLimits)"
+            )
+        return found
+
+    def _check_usable(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise _closed_error()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise EventLoopError(
+                    "this engine belongs to another event loop, the one that it was first used in: make an engine "
+                    "(or a connection) for each event loop, or stay in one asyncio.run()"
+                )
+            self._loop = loop
+        return loop
+
+
+def _closed_error() -> ConnectionClosedError:
+    return ConnectionClosedError("the embedded engine was closed")
+
+
+def _forget_watcher(run: Run, future: asyncio.Future[EncodedOutcome]) -> None:
+    if run.watchers is not None:
+        run.watchers.pop(future, None)
+
+
+def _resolve(workflows: Iterable[Workflow]) -> dict[str, Definition]:
+    if isinstance(workflows, Workflow):
+        raise InvalidInputError(f"workflows must be a list: workflows=[{workflows.workflow_type}]")
+    try:
+        listed = list(workflows)
+    except TypeError:
+        raise InvalidInputError(f"workflows must be a list of Workflow objects, not {workflows!r}") from None
+    definitions: dict[str, Definition] = {}
+    for position, workflow in enumerate(listed):
+        if not isinstance(workflow, Workflow):
+            raise InvalidInputError(
+                f"workflows[{position}] is no Workflow but {workflow!r}: pass the object that was made with "
+                "Workflow(workflow_type=...)"
+            )
+        if workflow.workflow_type in definitions:
+            raise InvalidInputError(f"workflow type {workflow.workflow_type!r} is in workflows twice")
+        definitions[workflow.workflow_type] = workflow.resolve()
+    return definitions

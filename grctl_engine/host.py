@@ -1,0 +1,178 @@
+"""RunHost: keeps runs going. It feeds the state machine, and does what comes out of it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from grctl_core.outcome import EncodedOutcome
+from grctl_core.run import RunInfo, RunStatus
+from grctl_engine.clock import Clock
+from grctl_engine.definition import Definition
+from grctl_engine.effects import (
+    Abandon,
+    Begin,
+    ClearTimer,
+    Dispatch,
+    End,
+    Record,
+    SetTimer,
+    StoreUpdates,
+    TimerName,
+)
+from grctl_engine.executor import Executor, StepExecution
+from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.limits import EngineLimits
+from grctl_engine.machine import RunState, transition
+from grctl_engine.run import Entry, Run, encode_body
+from grctl_engine.run_table import RunTable
+from grctl_engine.step import perform
+
+__all__ = ["RunHost"]
+
+
+class RunHost:
+    """Carries out what the state machine of each run decides.
+
+    Attributes:
+        clock: the engine's time.
+        executor: runs the steps.
+        worker_id: names the executor in histories.
+        activity: rises with everything that happens.
+    """
+
+    def __init__(self, clock: Clock, limits: EngineLimits, runs: RunTable) -> None:
+        self.clock = clock
+        self.executor = Executor(limits.running_steps, functools.partial(perform, self))
+        self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
+        self.activity = 0
+        self._runs = runs
+        self._numbers = itertools.count(1)
+        self._appliers: dict[type, Callable[[Run, Any, datetime], None]] = {
+            Record: self._append,
+            Begin: self._begin,
+            StoreUpdates: self._update_store,
+            Dispatch: self._dispatch,
+            Abandon: self._abandon,
+            SetTimer: self._set_timer,
+            ClearTimer: self._clear_timer,
+            End: self._end,
+        }
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is running that does not just sleep on the clock."""
+        return self.executor.busy
+
+    def start(self, definition: Definition, info: RunInfo, input: bytes | None, now: datetime) -> None:
+        """Begin a run that was accepted."""
+        state = RunState(
+            accepted_at=now,
+            entered_at=now,
+            timeout=info.timeout,
+            step_timeouts=definition.step_timeouts,
+        )
+        run = Run(replace(info, status=RunStatus.RUNNING), definition, [], state)
+        self._runs.add(run)
+        self.feed(run, Start(input))
+
+    def feed(self, run: Run, input: Input) -> bool:
+        """Bring a run on by one input; whether that had any effect."""
+        state = run.state
+        if state is None:
+            return False
+        now = self.clock.now()
+        effects = transition(state, input, now)
+        self.activity += 1
+        for effect in effects:
+            self._appliers[type(effect)](run, effect, now)
+        return bool(effects)
+
+    def record(
+        self, run: Run, kind: str, body: dict[str, Any], *, worker: bool = False, operation_id: str | None = None
+    ) -> None:
+        """Append to a run's history, also to that of a run that has ended."""
+        worker_id = self.worker_id if worker else ""
+        entry = Entry(next(self._numbers), kind, self.clock.now(), encode_body(body), worker_id, operation_id)
+        run.history.append(entry)
+        self.activity += 1
+        if run.followers:
+            run.wake_followers()
+
+    async def close(self, grace: float) -> None:
+        """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
+        await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself)
+        for run in self._runs.all():
+            _clear_timers(run)
+
+    def _append(self, run: Run, effect: Record, now: datetime) -> None:
+        entry = Entry(next(self._numbers), effect.kind, now, encode_body(effect.body), effect.worker_id)
+        run.history.append(entry)
+        if run.followers:
+            run.wake_followers()
+
+    def _begin(self, run: Run, effect: Begin, now: datetime) -> None:
+        run.info = replace(run.info, started_at=now, worker_name=effect.worker_id)
+
+    def _update_store(self, run: Run, effect: StoreUpdates, _: datetime) -> None:
+        if run.store is None:
+            run.store = {}
+        run.store.update(effect.updates)
+
+    def _dispatch(self, run: Run, effect: Dispatch, _: datetime) -> None:
+        run.step = StepExecution(run, effect.step)
+        self.executor.submit(run.step)
+
+    def _abandon(self, run: Run, _: Abandon, __: datetime) -> None:
+        if run.step is not None:  # the step of an unknown event nobody has
+            self.executor.abandon(run.step)
+            run.step = None
+
+    def _set_timer(self, run: Run, effect: SetTimer, _: datetime) -> None:
+        seconds = effect.delay.total_seconds()
+        match effect.timer:
+            case TimerName.STEP:
+                fire = functools.partial(self.feed, run, StepTimedOut(int(effect.subject)))
+                run.step_timer = self.clock.call_later(seconds, fire)
+            case TimerName.WAIT:
+                fire = functools.partial(self.feed, run, WaitTimedOut(str(effect.subject)))
+                run.wait_timer = self.clock.call_later(seconds, fire)
+            case TimerName.RUN:
+                fire = functools.partial(self.feed, run, RunTimedOut())
+                run.run_timer = self.clock.call_later(seconds, fire)
+
+    def _clear_timer(self, run: Run, effect: ClearTimer, _: datetime) -> None:
+        if effect.timer is TimerName.STEP:
+            timer, run.step_timer = run.step_timer, None
+        else:
+            timer, run.wait_timer = run.wait_timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _end(self, run: Run, effect: End, now: datetime) -> None:
+        _clear_timers(run)
+        run.state = None
+        run.step = None
+        run.ending = run.history[-1]
+        if not run.definition.queries:
+            run.store = None
+        run.info = replace(run.info, status=effect.status, completed_at=now, history_seq_id=run.ending.seq)
+        if run.watchers:
+            run.settle_watchers(
+                EncodedOutcome(run=run.info, result=effect.result, error=effect.error, reason=effect.reason)
+            )
+        self._runs.finish(run)
+
+
+def _clear_timers(run: Run) -> None:
+    for timer in (run.step_timer, run.wait_timer, run.run_timer):
+        if timer is not None:
+            timer.cancel()
+    run.step_timer = run.wait_timer = run.run_timer = None

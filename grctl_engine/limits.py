@@ -1,0 +1,53 @@
+"""Limits: the bounds of an engine, each explicit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+
+from grctl_core.errors import InvalidInputError
+
+__all__ = ["EngineLimits", "LimitCode"]
+
+
+class LimitCode:
+    """Codes of refusals for a limit. Not the server's (docs/protocol.md, section 2), which has no such limits; not
+    5000 either, which would say that the command may have been carried out."""
+
+    INBOX = 4290
+    ACTIVE_RUNS = 4291
+
+
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one engine holds at most.
+
+    Attributes:
+        finished_runs: how many runs that have ended are kept; beyond that the oldest end goes first.
+        finished_retention: how long such a run is kept. Older ones go when the engine is next used.
+        inbox: how many events one run keeps while a step runs; further ones are refused.
+        running_steps: how many steps run at once; further ones wait for their turn, in the order of their dispatch.
+        active_runs: how many runs are going on at once; further starts are refused.
+    """
+
+    finished_runs: int = 10_000
+    finished_retention: timedelta = timedelta(days=1)
+    inbox: int = 100_000
+    running_steps: int = 1_000
+    active_runs: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InvalidInputError: one is not above zero, or of another type.
+
+        """
+        for name in ("finished_runs", "inbox", "running_steps", "active_runs"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidInputError(f"EngineLimits.{name} must be a whole number of at least 1, not {value!r}")
+        if not isinstance(self.finished_retention, timedelta) or self.finished_retention <= timedelta(0):
+            raise InvalidInputError(
+                f"EngineLimits.finished_retention must be a timedelta above zero, not {self.finished_retention!r}"
+            )

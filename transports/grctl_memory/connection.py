@@ -1,0 +1,221 @@
+"""MemoryConnection: a thin adapter from the Connection protocol to the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from grctl_core.commands import Command, QueryCommand, Reply
+from grctl_core.errors import (
+    ConnectionClosedError,
+    EventLoopError,
+    InvalidInputError,
+    UnsupportedOperationError,
+)
+from grctl_core.history import HistoryEvent
+from grctl_core.outcome import EncodedOutcome
+from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
+from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.workflow_type import TypeInfo
+from grctl_engine.clock import Clock
+from grctl_engine.definition import Workflow
+from grctl_engine.engine import Engine
+from grctl_engine.limits import EngineLimits
+
+__all__ = ["MemoryConnection", "open_url"]
+
+URL = "memory://"
+
+_log = logging.getLogger("grctl.memory")
+_log.addHandler(logging.NullHandler())  # a library prints nothing of its own accord
+
+
+class MemoryConnection:
+    """A connection to an engine in this process. Belongs to the event loop that it is first used in.
+
+    async with await MemoryConnection.open(workflows=[wf]) as connection:
+        client = Client(connection=connection)
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Connect to an engine that others may share: closing the connection does not close it.
+
+        Raises:
+            InvalidInputError: it is no engine.
+
+        """
+        if not isinstance(engine, Engine):
+            raise InvalidInputError(f"engine must be an Engine, not {type(engine).__name__}")
+        self._engine = engine
+        self._owns_engine = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._listeners: list[ConnectionListener] = []
+
+    @classmethod
+    async def open(
+        cls,
+        url: str = URL,
+        *,
+        workflows: Iterable[Workflow] | None = None,
+        limits: EngineLimits | None = None,
+        clock: Clock | None = None,
+        engine: Engine | None = None,
+    ) -> Self:
+        """Connect to an engine: a new one, which is closed with the connection, or one that is there.
+
+        Args:
+            url: ``memory://``, nothing more.
+            workflows: the workflow types that the new engine runs.
+            limits: how much it holds.
+            clock: its time; a ``ManualClock`` for tests.
+            engine: an engine to share, instead of the above.
+
+        Raises:
+            InvalidInputError: another url, something that is no workflow, or an engine along with its own options.
+
+        """
+        if url != URL:
+            raise InvalidInputError(
+                f"{url!r}: the embedded engine is in this process, so its url is {URL!r}, with nothing after it"
+            )
+        if engine is not None:
+            if workflows is not None or limits is not None or clock is not None:
+                raise InvalidInputError("workflows, limits and clock are the engine's: pass them to Engine(...)")
+            connection = cls(engine)
+        else:
+            connection = cls(Engine(() if workflows is None else workflows, limits=limits, clock=clock))
+            connection._owns_engine = True
+        connection._loop = asyncio.get_running_loop()
+        return connection
+
+    def __repr__(self) -> str:
+        return f"<MemoryConnection {'closed' if self._closed else 'to'} {self._engine!r}>"
+
+    async def __aenter__(self) -> Self:
+        self._check_usable()
+        return self
+
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for tests: ``connection.engine.clock``."""
+        return self._engine
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+        return Capabilities(workflow_timeout=True, queries=False)
+
+    async def request(self, command: Command, *, timeout: float) -> Reply:
+        """Have the engine carry out a command. ``timeout`` never matters: the answer is there at once.
+
+        Cancelled while it waits for its turn of the event loop, the command is not carried out.
+        """
+        self._check_usable()
+        await asyncio.sleep(0)  # as any transport would, so that no caller keeps the loop for itself
+        self._check_usable()
+        if type(command) is QueryCommand:
+            raise UnsupportedOperationError("this version of the embedded engine answers no queries")
+        return self._engine.execute(command)
+
+    def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
+        """Return a new future of the run's end."""
+        self._check_usable()
+        return self._engine.watch(run, owner=self)
+
+    async def find_run(self, run: RunRef) -> RunInfo | None:
+        """Return the record of exactly this run."""
+        self._check_usable()
+        return self._engine.find_run(run)
+
+    async def has_begun(self, run: RunRef) -> bool:
+        """Whether the engine has the run."""
+        self._check_usable()
+        return self._engine.has_begun(run)
+
+    async def find_type(self, workflow_type: str) -> TypeInfo | None:
+        """Return what is registered for a workflow type."""
+        self._check_usable()
+        return self._engine.find_type(workflow_type)
+
+    def history(self, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
+        """Iterate over a run's history."""
+        self._check_usable()
+        return self._engine.history(run, follow=follow, owner=self)
+
+    def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+        """Iterate over the runs that the filter admits."""
+        self._check_usable()
+        return self._engine.list_runs(run_filter)
+
+    def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
+        """Have a listener called when the connection is closed; returns what removes it."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
+
+    async def close(self, *, grace: float = 5.0) -> None:
+        """Close the connection, and with it the engine if :meth:`open` made it. Idempotent.
+
+        Args:
+            grace: seconds that an engine of its own gives running steps to end.
+
+        Raises:
+            EventLoopError: this is not the connection's event loop.
+
+        """
+        if self._closed:
+            return
+        self._check_usable()
+        self._closed = True
+        try:
+            if self._owns_engine:
+                await self._engine.close(grace)
+        finally:
+            self._engine.release(self, _closed_error)
+            listeners, self._listeners = self._listeners, []
+            for listener in listeners:
+                try:
+                    listener(ConnectionEvent.CLOSED)
+                except Exception:  # noqa: BLE001 - whatever it raises is its own affair
+                    _log.exception("listener %r failed", listener)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise _closed_error()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise EventLoopError(
+                    "this connection belongs to another event loop, the one that it was opened in: open one in each "
+                    "event loop, or stay in one asyncio.run()"
+                )
+            self._loop = loop
+
+
+def _closed_error() -> ConnectionClosedError:
+    return ConnectionClosedError("the connection was closed: open a new one with MemoryConnection.open()")
+
+
+async def open_url(
+    url: str,
+    *,
+    workflows: Iterable[Workflow] | None = None,
+    limits: EngineLimits | None = None,
+    clock: Clock | None = None,
+    engine: Engine | None = None,
+) -> MemoryConnection:
+    """Open a connection by url: the door's way in. See :meth:`MemoryConnection.open`."""
+    return await MemoryConnection.open(url, workflows=workflows, limits=limits, clock=clock, engine=engine)
