@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from grctl_core.ids import new_ulid
-from grctl_core.run import RunInfo
+from grctl_core.run import RunInfo, RunRef
 
 __all__ = [
     "CancelCommand",
@@ -54,9 +54,13 @@ class StartCommand(_Command, frozen=True, kw_only=True):
 
 
 class EventCommand(_Command, frozen=True, kw_only=True):
-    """Send an event to the latest run of the id. ``payload`` is encoded; None is sent as nil."""
+    """Send an event to the latest run of the id. ``payload`` is encoded; None is sent as nil.
+
+    ``run`` is the run that the sender means, None where it means whichever is the latest. It is not sent.
+    """
 
     kind: ClassVar[str] = "run.event"
+    run: RunRef | None = None
     event_name: str
     payload: bytes | None = None
 

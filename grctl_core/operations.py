@@ -121,7 +121,7 @@ class Operations:
         if call.check_event and call.run.wf_type is not None:
             await self._types.check_event(call.run.wf_type, call.event_name)
         payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
-        command = EventCommand(wf_id=call.run.wf_id, event_name=call.event_name, payload=payload)
+        command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
         attempts = SendAttempts(self._wire, command, call.run, idempotent=call.idempotent)
         await self._attempts(call, attempts.proceed, settle_doubt=False)
 

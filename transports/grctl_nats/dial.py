@@ -1,0 +1,193 @@
+"""Dialling: one attempt to connect and log in to one broker, and what its failure means."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from grctl_core.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    GrctlError,
+    NotSentError,
+    UnsupportedOperationError,
+)
+from grctl_core.ids import new_ulid
+from grctl_nats.link import Link
+from grctl_nats.settings import Server, Settings
+
+__all__ = ["UntrustedError", "dial"]
+
+_REFUSED = ("authorization violation", "authentication", "revoked", "expired", "permissions")
+
+
+class UntrustedError(ConnectionFailedError):
+    """The broker is not who it should be, or offers less than was asked for: trying again does not help."""
+
+
+class _Witness(ssl.SSLContext):
+    """A TLS context that knows whether it was used: the driver goes on in plaintext with a broker that offers no TLS."""
+
+    inner: ssl.SSLContext
+    used: bool
+
+    def __new__(cls, inner: ssl.SSLContext) -> _Witness:
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
+        self.inner = inner
+        self.used = False
+        return self
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        self.used = True
+        return self.inner.wrap_bio(*args, **kwargs)
+
+
+async def dial(server: Server, settings: Settings, timeout: float) -> Link:
+    """Connect and log in, once.
+
+    Args:
+        server: where to.
+        settings: how.
+        timeout: seconds that it may take in all.
+
+    Raises:
+        AccessDeniedError: the broker refuses the login.
+        UntrustedError: its certificate is not trusted, or it offers no TLS although it should.
+        ConnectionFailedError: nobody listens there, or no NATS server.
+        UnsupportedOperationError: the login needs a package that is not installed.
+
+    """
+    from nats.aio.client import Client
+
+    client = Client()
+    complaints: list[Exception] = []
+    link: Link | None = None
+
+    async def complained(error: Exception) -> None:
+        complaints.append(error)
+        del complaints[:-10]
+        if link is not None and "permissions violation" in str(error).lower():
+            link.denied(str(error))
+
+    async def ended() -> None:
+        if link is not None:
+            link.lose(str(client.last_error or "closed by the broker"))
+
+    witness = _Witness(settings.tls or ssl.create_default_context())
+    try:
+        await asyncio.wait_for(
+            client.connect(
+                servers=[server.url],
+                name=settings.name,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=timeout,  # type: ignore[arg-type]  # a float does
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=0,
+                flusher_queue_size=0,
+                tls=witness,
+                tls_hostname=server.host,
+                error_cb=complained,
+                disconnected_cb=ended,
+                closed_cb=ended,
+                **_login(server, settings, witness),
+            ),
+            timeout,
+        )
+        if server.tls and not witness.used:
+            raise _no_tls(server)
+        link = Link(client, server.url, f"_INBOX.{new_ulid()}")
+        await link.open()
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(client.close(), 1.0)
+        if isinstance(error, GrctlError) or not isinstance(error, Exception):
+            raise
+        raise _explain(server, error, [*complaints, error, *filter(None, [client.last_error])], timeout) from error
+    return link
+
+
+def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, Any]:
+    """Return the driver's login options. Secrets are given out only once TLS is on, where it was asked for."""
+
+    def guarded(secret: str) -> Callable[[], str]:
+        def give_out() -> str:
+            if server.tls and not witness.used:
+                raise _no_tls(server)
+            return secret
+
+        return give_out
+
+    if settings.credentials or settings.nkey:
+        try:
+            import nkeys  # type: ignore[import-untyped]  # noqa: F401 - nats-py signs with it
+        except ImportError:
+            raise UnsupportedOperationError(
+                'logging in with credentials or an nkey needs another package: pip install "grctl-client[nkeys]"'
+            ) from None
+        if settings.credentials:
+            return {"user_credentials": settings.credentials}
+        return {"nkeys_seed_str": settings.nkey}
+    if settings.token:
+        return {"token": guarded(settings.token)}
+    user, password = (settings.user, settings.password) if settings.user else (server.user, server.password)
+    if user and password is None and server.user:  # nats://TOKEN@host
+        return {"token": guarded(user)}
+    if user:
+        return {"user": guarded(user), "password": guarded(password or "")}
+    return {}
+
+
+def _no_tls(server: Server) -> UntrustedError:
+    return UntrustedError(
+        f"{server.url} offers no TLS, and tls:// never falls back to plaintext: turn TLS on at the broker, or write "
+        "nats:// if an unprotected connection is what you want"
+    )
+
+
+def _explain(server: Server, error: Exception, causes: list[Exception], timeout: float) -> GrctlError:
+    """Say what a failed attempt means, and what to do."""
+    import nats.errors
+
+    for cause in causes:
+        if isinstance(cause, GrctlError):
+            return cause
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return UntrustedError(
+                f"the certificate of {server.url} is not trusted: {cause.verify_message}. If it was issued by an "
+                "authority of your own pass tls_ca='ca.pem', and connect by a host name that stands in it"
+            )
+        text = str(cause).lower()
+        if isinstance(cause, nats.errors.AuthorizationError) or any(word in text for word in _REFUSED):
+            return AccessDeniedError(
+                f"{server.url} refuses the login ({str(cause).removeprefix('nats: ')}): check user and password, "
+                "token, credentials or nkey"
+            )
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return UntrustedError(
+                f"no TLS connection to {server.url} came about: {cause}. The broker may want a "
+                "certificate from you: pass tls_cert= and tls_key="
+            )
+        if isinstance(cause, socket.gaierror):
+            return ConnectionFailedError(f"the host of {server.url} is not known: {cause.strerror}. Check the spelling")
+        if isinstance(cause, ConnectionRefusedError):
+            return ConnectionFailedError(
+                f"nobody listens on {server.url}: start the server, or check the address "
+                "(servers=, or GRCTL_NATS_SERVERS in the environment)"
+            )
+    for cause in causes:
+        if "info" in str(cause).lower():
+            return ConnectionFailedError(f"{server.url} is no NATS server: something else answers there")
+    if isinstance(error, TimeoutError):
+        return ConnectionFailedError(
+            f"{server.url} took the connection but said nothing a NATS server would say within {timeout:g} s: "
+            "is it a NATS server, and not overloaded or stopped?"
+        )
+    return NotSentError(f"no connection to {server.url} came about: {error!r}")

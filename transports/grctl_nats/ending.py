@@ -1,0 +1,88 @@
+"""read_outcome: how a run ended, from what the stream holds."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from grctl_core.errors import DecodeError
+from grctl_core.history import TERMINAL_KINDS
+from grctl_core.outcome import EncodedOutcome, ErrorDetails
+from grctl_core.run import RunInfo, RunStatus
+from grctl_nats import subjects, wire
+from grctl_nats.records import Records
+
+__all__ = ["TIMEOUT_REASON", "read_outcome"]
+
+TIMEOUT_REASON = "workflow_timeout exceeded"
+"""How the reason of a terminate begins by which a client upholds a workflow timeout: every process reads such an end
+as a timeout."""
+
+_TERMINAL_STATES = frozenset({"complete", "fail", "cancel", "terminate", "timeout"})
+_LATE_EVENTS = 8
+
+
+class _Ending(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: ErrorDetails | None = None
+    reason: str = ""
+
+
+_decode_ending = msgspec.msgpack.Decoder(_Ending).decode
+
+
+async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
+    """Return how a run ended, None if it has not.
+
+    Args:
+        records: the stream.
+        info: the run's stored RunInfo record.
+        seq: its stream sequence. The terminal history event is in the same atomic batch, right behind it.
+
+    Raises:
+        DecodeError: the records cannot be understood.
+        ConnectionFailedError, DeliveryUnknownError: the broker could not be asked.
+
+    """
+    run = info.ref
+    if info.status is None:
+        # A late duplicate of the start has replaced the record (docs/protocol.md, section 8, 1): the state decides.
+        state = await records.last(subjects.run_state(run))
+        if state is None or wire.decode_run_state(state.body).kind not in _TERMINAL_STATES:
+            return None
+        seq = 1
+    subject = subjects.history(run)
+    record = await records.next(subject, seq)
+    for _ in range(_LATE_EVENTS if seq > 1 else 1_000_000):
+        if record is None:
+            break
+        event = wire.decode_event(record.body, record.seq)
+        if event.kind in TERMINAL_KINDS:
+            return _from_event(info, TERMINAL_KINDS[event.kind], event.encoded)
+        record = await records.next(subject, record.seq + 1)
+    return await _from_records(records, info)
+
+
+def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutcome:
+    try:
+        ending = _decode_ending(encoded)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise DecodeError(f"how run {info.id} of workflow {info.wf_id!r} ended cannot be decoded: {error}") from error
+    if status is RunStatus.TERMINATED and ending.reason.startswith(TIMEOUT_REASON):
+        status = RunStatus.TIMED_OUT
+    result = bytes(ending.result) if status is RunStatus.COMPLETED else None
+    return EncodedOutcome(run=replace(info, status=status), result=result, error=ending.error, reason=ending.reason)
+
+
+async def _from_records(records: Records, info: RunInfo) -> EncodedOutcome:
+    """Read an end of an unknown kind, or one whose event is gone, from the records beside the history."""
+    output = error = None
+    if info.status is RunStatus.COMPLETED:
+        output = await records.last(subjects.output(info.ref))
+    elif info.status is not RunStatus.CANCELLED and info.status is not RunStatus.TERMINATED:
+        error = await records.last(subjects.error(info.ref))
+    return EncodedOutcome(
+        run=info,
+        result=None if output is None else output.body,
+        error=None if error is None else wire.decode_error(error.body),
+    )

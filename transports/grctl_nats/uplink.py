@@ -1,0 +1,175 @@
+"""Uplink: keeps one link up, and has a new one made when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from grctl_core.errors import (
+    AccessDeniedError,
+    ConnectionClosedError,
+    ConnectionFailedError,
+    GrctlError,
+    NotSentError,
+)
+from grctl_nats.dial import UntrustedError, dial
+from grctl_nats.link import Link
+from grctl_nats.settings import Settings
+
+__all__ = ["Uplink"]
+
+_log = logging.getLogger("grctl.nats")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_DIAL_TIMEOUT = 2.0
+
+
+class Uplink:
+    """The present link of a connection.
+
+    Args:
+        settings: where to connect, and how.
+        prepare: called with each new link before anybody else gets it; what it raises counts as a failed attempt.
+        changed: called with True when a link is up, and with False when it is lost.
+    """
+
+    def __init__(
+        self, settings: Settings, prepare: Callable[[Link], Awaitable[None]], changed: Callable[[bool], None]
+    ) -> None:
+        self._settings = settings
+        self._prepare = prepare
+        self._changed = changed
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def link(self) -> Link:
+        """The link that is up.
+
+        Raises:
+            NotSentError: none is; one is being made.
+            ConnectionClosedError: the connection was closed.
+
+        """
+        if self._closed:
+            raise closed_error()
+        if self._link is None or not self._link.is_up:
+            raise NotSentError("not sent: the connection to the broker is lost, and being made anew")
+        return self._link
+
+    async def wait_up(self) -> Link:
+        """Wait for a link, as long as it takes.
+
+        Raises:
+            ConnectionClosedError: the connection was closed.
+
+        """
+        while True:
+            if self._closed:
+                raise closed_error()
+            if self._link is not None and self._link.is_up:
+                return self._link
+            await self._up.wait()
+            if self._link is None or not self._link.is_up:
+                await asyncio.sleep(0)
+
+    async def open(self) -> None:
+        """Connect for the first time, within the connect timeout in all.
+
+        Where nobody listens yet it is tried until the time is over: a server may just be starting.
+
+        Raises:
+            AccessDeniedError, UntrustedError: at once; trying again would not help.
+            ConnectionFailedError, UnsupportedOperationError: what failed last, when the time is over.
+
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.connect_timeout
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                self._take(await self._dial_any(deadline))
+                break
+            except (AccessDeniedError, UntrustedError):
+                raise
+            except GrctlError:
+                left = deadline - loop.time()
+                if left <= pause:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        self._keeper = loop.create_task(self._keep_up(), name="grctl-nats-uplink")
+
+    async def close(self) -> None:
+        """Close the link, and make no other. Idempotent."""
+        self._closed = True
+        self._up.set()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if self._link is not None:
+            await self._link.close()
+
+    async def _keep_up(self) -> None:
+        while True:
+            link = self._link
+            if link is not None:
+                await asyncio.shield(link.lost)
+                self._up.clear()
+                self._changed(False)
+                await link.close(0.2)
+                self._link = None
+            self._take(await self._dial_until_up())
+
+    async def _dial_until_up(self) -> Link:
+        pause = _FIRST_PAUSE
+        said = None
+        while True:
+            try:
+                return await self._dial_any(
+                    asyncio.get_running_loop().time() + _DIAL_TIMEOUT * len(self._settings.servers)
+                )
+            except GrctlError as error:
+                if type(error) is not said:  # once for each kind of trouble
+                    said = type(error)
+                    _log.warning("the connection is lost, trying on: %s", error)
+            except Exception:
+                _log.exception("connecting failed in an unexpected way, trying on")
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _dial_any(self, deadline: float) -> Link:
+        """Try each server once; raise what says most where none took us."""
+        failures: list[GrctlError] = []
+        loop = asyncio.get_running_loop()
+        for server in self._settings.servers:
+            timeout = max(0.05, min(_DIAL_TIMEOUT, deadline - loop.time()))
+            try:
+                link = await dial(server, self._settings, timeout)
+            except GrctlError as error:
+                failures.append(error)
+                continue
+            try:
+                await self._prepare(link)
+            except BaseException as error:
+                await link.close()
+                if not isinstance(error, GrctlError):
+                    raise
+                failures.append(error)
+                continue
+            return link
+        raise next((error for error in failures if not isinstance(error, ConnectionFailedError)), failures[-1])
+
+    def _take(self, link: Link) -> None:
+        self._link = link
+        self._up.set()
+        self._changed(True)
+
+
+def closed_error() -> ConnectionClosedError:
+    """Return what a closed connection raises."""
+    return ConnectionClosedError("the connection was closed: open a new one with Connection.connect()")
