@@ -37,6 +37,7 @@ from grctl_engine.clock import Clock, SystemClock
 from grctl_engine.definition import Definition, Workflow
 from grctl_engine.history import HistoryReader
 from grctl_engine.host import RunHost
+from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import StateKind
 from grctl_engine.run import Run
@@ -54,7 +55,13 @@ class Engine:
     """Runs workflows. It belongs to the event loop that it is first used in."""
 
     def __init__(
-        self, workflows: Iterable[Workflow] = (), *, limits: EngineLimits | None = None, clock: Clock | None = None
+        self,
+        workflows: Iterable[Workflow] = (),
+        *,
+        limits: EngineLimits | None = None,
+        clock: Clock | None = None,
+        journal: Journal | None = None,
+        enforce_timeouts: bool = True,
     ) -> None:
         """Register workflows.
 
@@ -62,6 +69,8 @@ class Engine:
             workflows: the workflow types; what is added to them later is not seen.
             limits: how much the engine holds.
             clock: where the time comes from; a ``ManualClock`` for tests. The machine's when left out.
+            journal: is told what becomes of each run.
+            enforce_timeouts: whether runs end when their workflow timeout is over; a server only stores it.
 
         Raises:
             InvalidInputError: something in ``workflows`` is no workflow, has a type twice, has no start handler or
@@ -74,7 +83,9 @@ class Engine:
         self.clock: Clock = SystemClock() if clock is None else clock
         self._definitions = _resolve(workflows)
         self._runs = RunTable(self.limits)
-        self._host = RunHost(self.clock, self.limits, self._runs)
+        self._host = RunHost(
+            self.clock, self.limits, self._runs, journal=journal, enforce_timeouts=enforce_timeouts
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._execute: dict[type, Callable[[Any, datetime], Reply]] = {

@@ -29,6 +29,7 @@ from grctl_engine.effects import (
 )
 from grctl_engine.executor import Executor, StepExecution
 from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import RunState, transition
 from grctl_engine.run import Entry, Run, encode_body
@@ -46,13 +47,25 @@ class RunHost:
         executor: runs the steps.
         worker_id: names the executor in histories.
         activity: rises with everything that happens.
+        journal: is told of it.
+        enforce_timeouts: whether runs end when their workflow timeout is over.
     """
 
-    def __init__(self, clock: Clock, limits: EngineLimits, runs: RunTable) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        limits: EngineLimits,
+        runs: RunTable,
+        *,
+        journal: Journal | None = None,
+        enforce_timeouts: bool = True,
+    ) -> None:
         self.clock = clock
         self.executor = Executor(limits.running_steps, functools.partial(perform, self))
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self.activity = 0
+        self.journal = journal
+        self.enforce_timeouts = enforce_timeouts
         self._runs = runs
         self._numbers = itertools.count(1)
         self._appliers: dict[type, Callable[[Run, Any, datetime], None]] = {
@@ -76,7 +89,7 @@ class RunHost:
         state = RunState(
             accepted_at=now,
             entered_at=now,
-            timeout=info.timeout,
+            timeout=info.timeout if self.enforce_timeouts else None,
             step_timeouts=definition.step_timeouts,
         )
         run = Run(replace(info, status=RunStatus.RUNNING), definition, [], state)
@@ -88,11 +101,20 @@ class RunHost:
         state = run.state
         if state is None:
             return False
+        journal = self.journal
+        if journal is not None:
+            admitted = journal.admit(run, state, input)
+            if admitted is None:
+                return False
+            input = admitted
+        first = len(run.history)
         now = self.clock.now()
         effects = transition(state, input, now)
         self.activity += 1
         for effect in effects:
             self._appliers[type(effect)](run, effect, now)
+        if journal is not None and effects:
+            journal.transition(run, state, input, effects, first)
         return bool(effects)
 
     def record(
@@ -105,6 +127,8 @@ class RunHost:
         self.activity += 1
         if run.followers:
             run.wake_followers()
+        if self.journal is not None:
+            self.journal.appended(run, entry)
 
     async def close(self, grace: float) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
