@@ -45,9 +45,9 @@ class WorkflowClient:
     """
 
     def __init__(self, connection: Connection, *, request_timeout: Duration = 5.0) -> None:
-        if not isinstance(connection, Connection):
+        if isinstance(connection, type) or not isinstance(connection, Connection):
             raise InvalidInputError(
-                f"connection must be a Connection, not {type(connection).__name__}: "
+                f"connection must be an open Connection, not {type(connection).__name__}: "
                 "pass what 'await Connection.connect()' or 'await grctl.connect(...)' returned"
             )
         self._connection = connection

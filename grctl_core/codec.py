@@ -21,8 +21,8 @@ from grctl_core.errors import DecodeError, InvalidInputError
 
 __all__ = ["check_type", "convert", "decode", "encode"]
 
-_find_naive_datetime = re.compile(rb"-\d\dT\d\d:\d\d:\d\d").search
-"""Where msgspec would silently write a naive datetime as a string. Aware ones become msgpack timestamps."""
+_may_hold_naive_datetime = re.compile(rb"[\xb3\xba]\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").search
+"""msgspec silently writes a naive datetime as a string, of 19 or 26 bytes. Aware ones become msgpack timestamps."""
 
 
 def encode(name: str, value: object) -> bytes:
@@ -43,7 +43,7 @@ def encode(name: str, value: object) -> bytes:
     except Exception as error:
         where, culprit, cause = _find_culprit(value, name, error)
         raise InvalidInputError(f"{where} cannot be encoded ({type(culprit).__name__}): {cause}") from error
-    if _find_naive_datetime(encoded) is not None:
+    if _may_hold_naive_datetime(encoded) is not None:
         path = _find_naive(value, name)
         if path is not None:
             raise InvalidInputError(
@@ -53,7 +53,7 @@ def encode(name: str, value: object) -> bytes:
     return encoded
 
 
-def decode(encoded: bytes, type: Any = Any) -> Any:  # noqa: A002 - the field's name for it
+def decode(encoded: bytes, type: Any = Any) -> Any:
     """Decode bytes, checked against a type where one is given.
 
     Raises:
@@ -66,7 +66,7 @@ def decode(encoded: bytes, type: Any = Any) -> Any:  # noqa: A002 - the field's 
         raise DecodeError(str(error)) from error
 
 
-def check_type(name: str, type: Any) -> None:  # noqa: A002
+def check_type(name: str, type: Any) -> None:
     """Make sure that values can be decoded to a type, before anything is sent.
 
     Raises:
@@ -79,7 +79,7 @@ def check_type(name: str, type: Any) -> None:  # noqa: A002
         raise InvalidInputError(f"{name}={type!r} is no type that values can be decoded to: {error}") from error
 
 
-def convert(value: Any, type: Any) -> Any:  # noqa: A002
+def convert(value: Any, type: Any) -> Any:
     """Convert a decoded value to a type.
 
     Raises:
@@ -92,15 +92,15 @@ def convert(value: Any, type: Any) -> Any:  # noqa: A002
         raise DecodeError(str(error)) from error
 
 
-def _pydantic_model() -> type | None:
+def _is_model(type_: Any) -> bool:
     pydantic = sys.modules.get("pydantic")  # who passes a model has imported it
-    return None if pydantic is None else getattr(pydantic, "BaseModel", None)
+    model = getattr(pydantic, "BaseModel", None)
+    return model is not None and isinstance(type_, type) and issubclass(type_, model)
 
 
 def _encode_hook(value: Any) -> Any:
-    model = _pydantic_model()
-    if model is not None and isinstance(value, model):
-        return value.model_dump()  # type: ignore[attr-defined]
+    if _is_model(type(value)):
+        return value.model_dump()
     raise TypeError(
         f"{type(value).__name__} is none of the types that can be sent: plain values, dict, list, dataclass, "
         "msgspec.Struct, pydantic model, datetime, UUID, Decimal, Enum"
@@ -108,9 +108,8 @@ def _encode_hook(value: Any) -> Any:
 
 
 def _decode_hook(type_: Any, value: Any) -> Any:
-    model = _pydantic_model()
-    if model is not None and isinstance(type_, type) and issubclass(type_, model):
-        return type_.model_validate(value)  # type: ignore[attr-defined]
+    if _is_model(type_):
+        return type_.model_validate(value)
     raise TypeError(f"values of type {type_!r} cannot be decoded")
 
 
@@ -119,7 +118,9 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_hook)
 
 @functools.lru_cache(maxsize=256)
 def _cached_decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(type_, dec_hook=_decode_hook)
+    decoder = msgspec.msgpack.Decoder(type_, dec_hook=_decode_hook)
+    _refuse_unknown_classes(type_)
+    return decoder
 
 
 def _decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
@@ -127,6 +128,21 @@ def _decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
         return _cached_decoder(type_)
     except TypeError:  # an unhashable type, such as Annotated with a list in it
         return _cached_decoder.__wrapped__(type_)
+
+
+def _refuse_unknown_classes(type_: Any) -> None:
+    """Raise for a class, at any depth, that msgspec leaves to the hook and the hook does not know."""
+    todo: list[Any] = [msgspec.inspect.type_info(type_)]
+    seen: list[object] = []
+    while todo:
+        part = todo.pop()
+        if isinstance(part, tuple):
+            todo += part
+        elif isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field) and not any(part is old for old in seen):
+            seen.append(part)
+            todo += [getattr(part, name) for name in part.__struct_fields__]
+            if isinstance(part, msgspec.inspect.CustomType) and not _is_model(part.cls):
+                raise TypeError(f"values of type {part.cls!r} cannot be decoded")
 
 
 def _parts(value: object, path: str) -> list[tuple[str, object]]:
@@ -138,10 +154,23 @@ def _parts(value: object, path: str) -> list[tuple[str, object]]:
         return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     if isinstance(value, AbstractSet):
         return [(f"{path}{{{_short(item)}}}", item) for item in value]
-    names = getattr(type(value), "__dataclass_fields__", None) or getattr(type(value), "__struct_fields__", None)
-    if names is None and (model := _pydantic_model()) is not None and isinstance(value, model):
-        names = type(value).model_fields  # type: ignore[attr-defined]
-    return [(f"{path}.{name}", getattr(value, name, None)) for name in names or ()]
+    return [(f"{path}.{name}", part) for name, part in _attributes(value).items()]
+
+
+def _attributes(value: Any) -> dict[str, object]:
+    type_ = type(value)
+    if _is_model(type_):
+        try:
+            dumped = value.model_dump()  # also has what is computed, and extra fields
+        except Exception:  # noqa: BLE001 - the caller has it already: this is what cannot be encoded
+            return {}
+        if not isinstance(dumped, dict):
+            return {"root": dumped}
+        return {name: getattr(value, name, item) for name, item in dumped.items()}
+    names = getattr(type_, "__dataclass_fields__", None) or getattr(type_, "__struct_fields__", None)
+    if names is None:
+        names = [attribute.name for attribute in getattr(type_, "__attrs_attrs__", ())]
+    return {name: getattr(value, name, None) for name in names}
 
 
 def _short(key: object) -> str:
@@ -151,19 +180,29 @@ def _short(key: object) -> str:
 
 def _find_culprit(value: object, path: str, error: Exception) -> tuple[str, object, Exception]:
     """Return the innermost part that cannot be encoded: msgspec's own error names no path."""
-    for part_path, part in _parts(value, path):
-        try:
-            _encoder.encode(part)
-        except Exception as part_error:
-            return _find_culprit(part, part_path, part_error)
-    return path, value, error
+    while True:
+        for part_path, part in _parts(value, path):
+            part_error = _encoding_error(part)
+            if part_error is not None:
+                path, value, error = part_path, part, part_error
+                break
+        else:
+            return path, value, error
+
+
+def _encoding_error(value: object) -> Exception | None:
+    try:
+        _encoder.encode(value)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is why this cannot be encoded
+        return error
+    return None
 
 
 def _find_naive(value: object, path: str) -> str | None:
-    if isinstance(value, datetime):
-        return path if value.tzinfo is None else None
-    for part_path, part in _parts(value, path):
-        found = _find_naive(part, part_path)
-        if found is not None:
-            return found
+    todo = [(path, value)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return path
+        todo += reversed(_parts(value, path))
     return None

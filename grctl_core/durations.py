@@ -26,16 +26,19 @@ def to_seconds(name: str, value: object) -> float:
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except OverflowError:  # an int of more than 308 digits
+            seconds = math.inf if value > 0 else -math.inf
     else:
         raise InvalidInputError(
             f"{name} must be a timedelta or a number of seconds, not {type(value).__name__}: "
             "for example timedelta(minutes=5), or 300"
         )
     if math.isnan(seconds) or seconds <= 0:
-        raise InvalidInputError(f"{name} must be above zero, not {value!r}")
+        raise InvalidInputError(f"{name} must be above zero, not {seconds:g} s")
     if seconds > _LONGEST:
-        raise InvalidInputError(f"{name} must be 100 years at most, not {value!r}. For no limit leave it out")
+        raise InvalidInputError(f"{name} must be 100 years at most, not {seconds:g} s. For no limit leave it out")
     return seconds
 
 

@@ -34,6 +34,7 @@ Each error survives ``pickle`` and ``copy`` with its class, message, fields and 
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ __all__ = [
     "WorkflowTerminatedError",
     "WorkflowTimeoutError",
     "WorkflowTypeNotRegisteredError",
+    "own_copy",
 ]
 
 
@@ -70,7 +72,14 @@ def _restore(cls: type[GrctlError], args: tuple[Any, ...], fields: dict[str, Any
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(fields)
+    if "__notes__" in fields:
+        error.__notes__ = [*fields["__notes__"]]  # a copy's notes are its own
     return error
+
+
+def own_copy(error: Exception) -> Exception:
+    """Return a copy for one more caller, with a traceback of its own. An error that is not ours stays itself."""
+    return copy.copy(error) if isinstance(error, GrctlError) else error
 
 
 class GrctlError(Exception):
@@ -189,7 +198,7 @@ class WorkflowError(GrctlError):
         run: the run that failed.
     """
 
-    def __init__(self, type: str, message: str, stack_trace: str = "", run: RunRef | None = None) -> None:  # noqa: A002 - the documented name
+    def __init__(self, type: str, message: str, stack_trace: str = "", run: RunRef | None = None) -> None:
         super().__init__(f"{type}: {message}")
         self.type = type
         self.message = message

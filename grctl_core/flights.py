@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Awaitable, Callable
+
+from grctl_core.errors import own_copy
 
 __all__ = ["Flights"]
 
@@ -31,7 +32,7 @@ class Flights:
             if kind != operation or not carried_through:
                 continue
             if error is not None:
-                raise copy.copy(error) from error
+                raise own_copy(error) from error
             return
         landing = asyncio.get_running_loop().create_future()
         self._flying[run_id] = (operation, landing)

@@ -52,7 +52,7 @@ def check_id(name: str, value: object) -> str:
 
 
 def check_event_name(value: object) -> str:
-    """Return ``value`` if it can be an event's name: any string, dots and spaces included (docs/protocol.md, section 2).
+    """Return ``value`` if it can be an event's name: any string, dots and spaces too (docs/protocol.md, section 2).
 
     Raises:
         InvalidInputError: it is no string, is too long, or cannot be written as UTF-8.

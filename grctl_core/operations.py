@@ -18,6 +18,7 @@ from grctl_core.commands import (
 )
 from grctl_core.errors import (
     DecodeError,
+    DeliveryUnknownError,
     UnsupportedOperationError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -72,8 +73,8 @@ class Operations:
         )
         encoded = None if call.workflow_input is None else encode("workflow_input", call.workflow_input)
         command = StartCommand(wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
+        attempts = StartAttempts(self._wire, command, self._bounds)
         for replaced in range(_REPLACEMENTS + 1):
-            attempts = StartAttempts(self._wire, command, self._bounds)
             try:
                 started: RunInfo = await self._attempts(call, attempts.proceed, settle_doubt=True)
             except WorkflowAlreadyRunningError as error:
@@ -89,9 +90,11 @@ class Operations:
     async def _attach(self, call: StartCall, conflict: WorkflowAlreadyRunningError) -> RunInfo:
         """Return the record of the run that is active already, if it is of the same type."""
         wf_id = call.run.wf_id
-        found = await self._describe(
-            DescribeCall(run=RunRef(wf_id, conflict.run_id or ""), request_timeout=call.request_timeout)
-        )
+        active = RunRef(wf_id, conflict.run_id or "")
+        try:
+            found = await self._describe(DescribeCall(run=active, request_timeout=call.request_timeout))
+        except DeliveryUnknownError as error:
+            raise conflict from error  # nothing was started: only the look at the active run failed
         if found.wf_type != call.workflow_type:
             raise WorkflowAlreadyRunningError(
                 f"cannot attach: the active run {found.id} of workflow {wf_id!r} is of type {found.wf_type!r}, "
@@ -113,9 +116,9 @@ class Operations:
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
+            await self._connection.watch(run)
         except (WorkflowFinishedError, WorkflowNotFoundError):
-            return  # it ended by itself
-        await self._connection.watch(run)
+            return  # it ended by itself, or its records are gone
 
     async def _send(self, call: SendCall) -> None:
         if call.check_event and call.run.wf_type is not None:
@@ -184,4 +187,9 @@ class Operations:
             return attempt(call.request_timeout)
 
         retry = self._retry or (resolve_once if settle_doubt else None)
-        return await (proceed(call) if retry is None else retry(call, proceed))
+        try:
+            return await (proceed(call) if retry is None else retry(call, proceed))
+        except DeliveryUnknownError as error:
+            if error.operation is None:  # a transport knows commands, not operations
+                error.operation, error.run = call.operation, call.run
+            raise

@@ -56,7 +56,7 @@ def compose(layers: Sequence[Layer], innermost: Proceed) -> Proceed:
 
 
 async def resolve_once(call: Any, proceed: Proceed) -> Any:
-    """Fill an empty retry slot, for operations that can be looked into: what is left in doubt is looked into once, and never sent blindly again.
+    """Fill an empty retry slot, for operations that can be looked into: a doubt is looked into once.
 
     The second proceed reaches the reconcile step, which knows of the doubt: it looks, and repeats only what
     it found not done. What it cannot resolve raises the doubt again.

@@ -15,12 +15,20 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from grctl_core.commands import CancelCommand, DescribeCommand, ErrorCode, EventCommand, StartCommand, TerminateCommand
+from grctl_core.commands import (
+    CancelCommand,
+    Command,
+    DescribeCommand,
+    ErrorCode,
+    EventCommand,
+    StartCommand,
+    TerminateCommand,
+)
 from grctl_core.errors import (
-    ConnectionFailedError,
     DeliveryUnknownError,
     GrctlError,
     NotSentError,
+    RefusedError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
     WorkflowNotFoundError,
@@ -47,51 +55,85 @@ class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: float = 2.0
 
 
-class StartAttempts:
-    """The attempts of one start."""
+class _Attempts:
+    """What is known of one operation's earlier attempts: done, in doubt (``_doubt`` is set), or certainly not done."""
 
-    __slots__ = ("_bounds", "_command", "_doubt", "_wire")
+    __slots__ = ("_doubt", "_operation", "_run", "_wire")
 
-    def __init__(self, wire: Wire, command: StartCommand, bounds: DoubtBounds) -> None:
+    def __init__(self, wire: Wire, operation: str, run: RunRef) -> None:
         self._wire = wire
-        self._command = command
-        self._bounds = bounds
+        self._operation = operation
+        self._run = run
         self._doubt: DeliveryUnknownError | None = None
 
-    async def proceed(self, timeout: float) -> RunInfo:
-        """Make one attempt; return the record of the run that was started."""
-        if self._doubt is not None:
-            found = await self._look(self._doubt, timeout)
-            if found is not None:
-                return await self._begun(found, self._doubt)
-        return await self._send(timeout)
+    async def _send(self, command: Command, timeout: float) -> None:
+        """Send the command; return when the server accepted it. What leaves a doubt is remembered."""
+        try:
+            reply = await self._wire.send(command, timeout)
+            if not reply.success:
+                raise refusal(reply, self._operation, self._run)
+        except DeliveryUnknownError as error:
+            error.operation, error.run = self._operation, self._run
+            self._doubt = error
+            raise
+        except GrctlError:
+            raise
+        except BaseException as error:  # a layer failed, or gave up on the attempt: who knows how far it had come
+            self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
+            raise
 
-    async def _send(self, timeout: float) -> RunInfo:
+    def _new_doubt(self, what: str) -> DeliveryUnknownError:
+        run = self._run
+        return DeliveryUnknownError(
+            f"the {self._operation} of workflow {run.wf_id!r} {what} (run {run.run_id})",
+            operation=self._operation,
+            run=run,
+        )
+
+
+class StartAttempts(_Attempts):
+    """The attempts of one start."""
+
+    __slots__ = ("_bounds", "_command", "_started")
+
+    def __init__(self, wire: Wire, command: StartCommand, bounds: DoubtBounds) -> None:
+        super().__init__(wire, "start", command.run.ref)
+        self._command = command
+        self._bounds = bounds
+        self._started: RunInfo | None = None
+
+    async def proceed(self, timeout: float) -> RunInfo:
+        """Make one attempt, if the run is not there already; return the record of the run that was started."""
+        if self._started is None:
+            found = None if self._doubt is None else await self._look(self._doubt, timeout)
+            if found is None:
+                found = await self._start(timeout)
+            elif self._doubt is not None:
+                found = await self._begun(found, self._doubt)
+            self._started = found
+        return self._started
+
+    async def _start(self, timeout: float) -> RunInfo:
         run = self._command.run
         try:
-            reply = await self._wire.send(self._command, timeout)
-            if reply.success:
-                return run
-            raise refusal(reply, "start", run.ref)
-        except DeliveryUnknownError as error:
-            self._doubt = _about(error, "start", run.ref)
-            raise
-        except ConnectionFailedError as error:
-            if self._doubt is None:
-                raise
-            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+            await self._send(self._command, timeout)
+            return run
         except WorkflowAlreadyRunningError as error:
             if error.run_id != run.id:
                 raise
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
-            doubt = DeliveryUnknownError(
-                f"the start of workflow {run.wf_id!r} is recorded (run {run.id})", operation="start", run=run.ref
-            )
-            return await self._begun(run, doubt)
+            self._doubt = self._new_doubt("is recorded")
+            return await self._begun(run, self._doubt)
+        except (DeliveryUnknownError, RefusedError):
+            raise
+        except GrctlError as error:
+            if self._doubt is None:
+                raise
+            raise _still(self._doubt, f"and sending it again failed: {error}") from error
 
     async def _look(self, doubt: DeliveryUnknownError, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
-        run = self._command.run.ref
+        run = self._run
         try:
             reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
             if reply.run is not None and reply.run.id == run.run_id:
@@ -122,42 +164,43 @@ class StartAttempts:
         return found
 
 
-class SendAttempts:
+class SendAttempts(_Attempts):
     """The attempts of one send."""
 
-    __slots__ = ("_command", "_doubt", "_idempotent", "_run", "_wire")
+    __slots__ = ("_command", "_delivered", "_idempotent")
 
     def __init__(self, wire: Wire, command: EventCommand, run: RunRef, *, idempotent: bool) -> None:
-        self._wire = wire
+        super().__init__(wire, "send", run)
         self._command = command
-        self._run = run
         self._idempotent = idempotent
-        self._doubt: DeliveryUnknownError | None = None
+        self._delivered = False
 
     async def proceed(self, timeout: float) -> None:
-        """Make one attempt, unless an earlier one may have delivered the event."""
+        """Make one attempt, unless an earlier one has delivered the event, or may have."""
+        if self._delivered:
+            return
         if self._doubt is not None and not self._idempotent:
             raise self._doubt
         try:
-            reply = await self._wire.send(self._command, timeout)
-            if not reply.success:
-                raise refusal(reply, "send", self._run)
-        except DeliveryUnknownError as error:
-            self._doubt = _about(error, "send", self._run)
+            await self._send(self._command, timeout)
+        except DeliveryUnknownError:
             raise
+        except GrctlError as error:
+            if self._doubt is None:
+                raise
+            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+        self._delivered = True
 
 
-class EndAttempts:
+class EndAttempts(_Attempts):
     """The attempts of one cancel or terminate: each looks first, as the command goes to the latest run of the id."""
 
-    __slots__ = ("_command", "_doubt", "_operation", "_run", "_wire")
+    __slots__ = ("_accepted", "_command")
 
     def __init__(self, wire: Wire, command: CancelCommand | TerminateCommand, run: RunRef) -> None:
-        self._wire = wire
+        super().__init__(wire, "cancel" if isinstance(command, CancelCommand) else "terminate", run)
         self._command = command
-        self._run = run
-        self._operation = "cancel" if isinstance(command, CancelCommand) else "terminate"
-        self._doubt: DeliveryUnknownError | None = None
+        self._accepted = False
 
     async def proceed(self, timeout: float) -> None:
         """Make one attempt, if the run goes on.
@@ -167,51 +210,47 @@ class EndAttempts:
             WorkflowNotFoundError: there is no such run.
 
         """
-        ended = await self._look(timeout)
-        if ended is not None:
-            if self._doubt is not None:
-                return  # what was asked for is so, whoever brought it about
-            raise WorkflowFinishedError(
-                f"{self._operation} refused: run {self._run.run_id} of workflow {self._run.wf_id!r} has ended "
-                f"({ended.status})"
-            )
+        if self._accepted:
+            return
+        earlier = self._doubt
         try:
-            reply = await self._wire.send(self._command, timeout)
-            if not reply.success:
-                raise refusal(reply, self._operation, self._run)
-        except DeliveryUnknownError as error:
-            self._doubt = _about(error, self._operation, self._run)
+            await self._look(timeout)
+            await self._send(self._command, timeout)
+        except WorkflowFinishedError:
+            if earlier is None:
+                raise
+            # What was asked for is so, whoever brought it about.
+        except DeliveryUnknownError:
             raise
+        except GrctlError as error:
+            if earlier is None:
+                raise
+            raise _still(earlier, f"and trying again failed: {error}") from error
+        self._accepted = True
 
-    async def _look(self, timeout: float) -> RunInfo | None:
-        """Return the run's record if it has ended, None if it is the id's latest run and goes on."""
-        run = self._run
+    async def _look(self, timeout: float) -> None:
+        """Raise if the run has ended, or if the command would hit another run."""
+        run, operation = self._run, self._operation
         try:
             reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            if not reply.success:
+                raise refusal(reply, operation, run, changes_state=False)
+            latest = found = reply.run
+            if latest is None or latest.id != run.run_id:
+                found = await self._wire.connection.find_run(run)
         except DeliveryUnknownError as error:
-            if self._doubt is not None:
-                raise _still(self._doubt, f"and looking at the run failed: {error}") from error
-            raise NotSentError(f"{self._operation} not sent: looking at the run first failed: {error}") from error
-        if not reply.success:
-            raise refusal(reply, self._operation, run, changes_state=False)
-        latest = reply.run
-        if latest is not None and latest.id == run.run_id:
-            return latest if latest.is_finished else None
-        found = await self._wire.connection.find_run(run)
+            raise NotSentError(f"{operation} not sent: looking at the run first failed: {error}") from error
         if found is None:
             raise WorkflowNotFoundError(f"run {run.run_id} of workflow {run.wf_id!r} is not known")
         if found.is_finished:
-            return found
-        raise WorkflowFinishedError(
-            f"{self._operation} refused: run {run.run_id} is no longer the latest of workflow {run.wf_id!r}, "
-            f"and the {self._operation} would go to run {latest.id if latest else 'unknown'}"
-        )
-
-
-def _about(error: DeliveryUnknownError, operation: str, run: RunRef) -> DeliveryUnknownError:
-    error.operation = operation
-    error.run = run
-    return error
+            raise WorkflowFinishedError(
+                f"{operation} refused: run {run.run_id} of workflow {run.wf_id!r} has ended ({found.status})"
+            )
+        if found is not latest:
+            raise WorkflowFinishedError(
+                f"{operation} refused: run {run.run_id} is no longer the latest of workflow {run.wf_id!r}, "
+                f"and the {operation} would go to run {latest.id if latest else 'unknown'}"
+            )
 
 
 def _still(doubt: DeliveryUnknownError, why: str) -> DeliveryUnknownError:

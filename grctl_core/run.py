@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from typing import Self
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 __all__ = ["RunFilter", "RunInfo", "RunRef", "RunStatus"]
 
 
-class RunStatus(str, Enum):
+class RunStatus(StrEnum):
     """Where a run stands. A status that a newer server sends is kept as it is: ``RunStatus("paused").value``."""
 
     PENDING = "pending"
@@ -31,9 +31,6 @@ class RunStatus(str, Enum):
         member._name_ = value
         member._value_ = value
         return member
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def is_terminal(self) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import functools
 import weakref
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Self
 
-from grctl_core.errors import ConnectionClosedError, GrctlError
+from grctl_core.errors import ConnectionClosedError, EventLoopError, own_copy
 from grctl_core.outcome import EncodedOutcome, Outcome, decode_outcome
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class RunEnd:
         self._watch: asyncio.Future[EncodedOutcome] | None = None
         self._waiting: set[asyncio.Future[Any]] = set()
         self._looked_at: set[weakref.ref[_EndFuture]] = set()
-        self._settled: asyncio.Future[Any] | None = None
+        self._settled: _EndFuture | None = None
 
     def future(self) -> asyncio.Future[Any]:
         """Return a future of the caller's own; after the end, the settled one.
@@ -59,6 +58,11 @@ class RunEnd:
         Where the end cannot be learned it gets the error, and the next look tries again.
         """
         if self._settled is not None:
+            return self._settled
+        if self.outcome is not None and (loop := _running_loop()) is not None:
+            # What is known needs no connection: it may be closed by now, and the run's records gone.
+            self._settled = _EndFuture(self, loop)
+            self._settled.settle(self.outcome, None)
             return self._settled
         watch = self._watching()
         future = _EndFuture(self, watch.get_loop())
@@ -83,14 +87,14 @@ class RunEnd:
             if watch.done():
                 failure = self._settle(watch)
             else:
-                waiter: asyncio.Future[GrctlError | None] = watch.get_loop().create_future()
+                waiter: asyncio.Future[Exception | None] = watch.get_loop().create_future()
                 self.hold(waiter)
                 try:
                     failure = await waiter
                 finally:
                     self.release(waiter)
             if self.outcome is None:
-                raise failure or _stopped()
+                raise own_copy(failure or _stopped())
         return self.outcome
 
     def hold(self, future: asyncio.Future[Any]) -> None:
@@ -107,23 +111,28 @@ class RunEnd:
 
     def _watching(self) -> asyncio.Future[EncodedOutcome]:
         if self._watch is None:
+            if _running_loop() is None:
+                raise EventLoopError("no event loop is running here: use a handle in the one of its connection")
             self._watch = self._connection.watch(self._run)
             self._watch.add_done_callback(functools.partial(_settle_if_alive, weakref.ref(self)))
+        elif self._watch.get_loop() is not _running_loop():
+            raise EventLoopError("this handle belongs to another event loop: the one that its connection was opened in")
         return self._watch
 
-    def _settle(self, watch: asyncio.Future[EncodedOutcome]) -> GrctlError | None:
+    def _settle(self, watch: asyncio.Future[EncodedOutcome]) -> Exception | None:
         """Take what the watch brought to all who wait; return why, if it brought no end."""
         if watch is not self._watch:
             return None
         self._watch = None
-        failure: GrctlError | None = None
+        failure: Exception | None = None
         try:
             self.outcome = decode_outcome(watch.result(), self._result_type)
-        except GrctlError as error:
-            failure = error
         except asyncio.CancelledError:
             failure = _stopped()
-        futures = [*self._waiting, *filter(None, (look() for look in self._looked_at))]
+        except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
+            failure = error
+        looked_at = list(self._looked_at)  # a copy: a future that dies meanwhile leaves the set
+        futures = [*self._waiting, *filter(None, (look() for look in looked_at))]
         self._waiting.clear()
         self._looked_at.clear()
         for future in futures:
@@ -139,6 +148,13 @@ class RunEnd:
             loop = watch.get_loop()
             with contextlib.suppress(RuntimeError):  # the loop was closed, and the watch with it
                 loop.call_soon_threadsafe(watch.cancel)  # objects may be dropped in any thread
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _stopped() -> ConnectionClosedError:
@@ -161,9 +177,7 @@ class _EndFuture(asyncio.Future[Any]):
         self._end = end
         self._waiters = 0
 
-    def add_done_callback(
-        self, fn: Callable[[Self], object], /, *, context: Context | None = None
-    ) -> None:
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         if not self.done():
             if self._waiters == 0:
                 self._end.hold(self)
@@ -180,12 +194,12 @@ class _EndFuture(asyncio.Future[Any]):
                 self._end.release(self)
         return removed
 
-    def settle(self, outcome: Outcome[Any] | None, failure: GrctlError | None) -> None:
+    def settle(self, outcome: Outcome[Any] | None, failure: Exception | None) -> None:
         """Make the run's end this future's: the only place where it becomes an exception."""
         if self.done():
             return
         if failure is None and outcome is not None and outcome.completed:
             self.set_result(outcome.result)
             return
-        self.set_exception(copy.copy(failure) if failure is not None else outcome.to_error())  # type: ignore[union-attr]
+        self.set_exception(own_copy(failure) if failure is not None else outcome.to_error())  # type: ignore[union-attr]
         self.exception()  # marks it as seen: an end that nobody asks for logs nothing

@@ -32,7 +32,7 @@ class SendOrder:
         self._queue.append(turn)
         try:
             await turn
-        except asyncio.CancelledError as error:
+        except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # cancelled as its turn came
                 self._busy = False
                 self._spoil(error)
@@ -49,12 +49,13 @@ class SendOrder:
             self._busy = False
             self._spoil(error)
             return
-        while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._busy = False
+        if not self._queue:
+            self._busy = False
+        elif (turn := self._queue.popleft()).cancelled():  # in this loop iteration: its owner has not yet noticed
+            self._busy = False
+            self._spoil(asyncio.CancelledError())
+        else:
+            turn.set_result(None)
 
     def _spoil(self, cause: BaseException, last: int | None = None) -> None:
         """Fail the last so many of the queue, all by default."""

@@ -52,7 +52,7 @@ def _load(target: str) -> Opener:
 
 
 def _from_entry_points(scheme: str, ours: Mapping[str, str]) -> Opener:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and needed for foreign schemes alone
+    from importlib.metadata import entry_points  # slow, and needed for foreign schemes alone
 
     found = {entry.value: entry for entry in entry_points(group=ENTRY_POINT_GROUP, name=scheme)}
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grctl_core.errors import InvalidInputError
+from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError
 from grctl_core.protocols import Connection
 from grctl_core.workflow_type import TypeInfo
 
@@ -26,12 +26,18 @@ class TypeCache:
 
         Raises:
             InvalidInputError: the type has no such event; the message has the names of those that it has.
+            NotSentError: the registered definition could not be read.
 
         """
         known = self._types.get(workflow_type)
         if known is not None and _handles(known, event_name):
             return
-        known = await self._connection.find_type(workflow_type)
+        try:
+            known = await self._connection.find_type(workflow_type)
+        except DeliveryUnknownError as error:
+            raise NotSentError(
+                f"event {event_name!r} not sent: looking up the workflow type {workflow_type!r} failed: {error}"
+            ) from error
         if known is None:
             self._types.pop(workflow_type, None)
             return

@@ -21,8 +21,6 @@ from grctl_engine.errors import InputMismatchError
 
 __all__ = ["Binder", "Parameter", "read_signature"]
 
-_NOT_SENT = "ctx.next.step() and a timeout step pass none; keep what a step needs in ctx.store"
-
 
 class Parameter(msgspec.Struct, frozen=True):
     """A parameter of a handler.
@@ -54,24 +52,40 @@ def read_signature(function: Callable[..., Any]) -> inspect.Signature:
 class Binder:
     """Binds inputs to the parameters of one handler."""
 
-    __slots__ = ("_by_name", "_extra_keyword", "_extra_position", "_parameters", "_required", "_what")
+    __slots__ = (
+        "_by_name",
+        "_context_name",
+        "_extra_keyword",
+        "_extra_position",
+        "_nothing",
+        "_noun",
+        "_parameters",
+        "_required",
+        "_what",
+    )
 
-    def __init__(self, what: str, function: Callable[..., Any]) -> None:
+    def __init__(self, what: str, function: Callable[..., Any], noun: str, nothing: str) -> None:
         """Read the handler's parameters, all but the first.
 
         Args:
             what: the handler, for messages, such as ``"start() of workflow 'ProcessOrder'"``.
             function: the handler.
+            noun: what comes in, for messages: ``"input"`` or ``"payload"``.
+            nothing: what to say when nothing came in, such as ``"the event has no payload"``.
 
         Raises:
             InvalidInputError: an annotation cannot be resolved, or no value can be decoded to it.
 
         """
         self._what = what
+        self._noun = noun
+        self._nothing = nothing
         self._parameters: list[Parameter] = []
         self._extra_position: Parameter | None = None
         self._extra_keyword: Parameter | None = None
-        for parameter in list(read_signature(function).parameters.values())[1:]:
+        context, *parameters = read_signature(function).parameters.values()
+        self._context_name = context.name
+        for parameter in parameters:
             kind = parameter.kind
             read = Parameter(
                 parameter.name,
@@ -105,9 +119,9 @@ class Binder:
         try:
             value = None if encoded is None else decode(encoded)
         except DecodeError as error:
-            raise InputMismatchError(f"the input of {self._what} cannot be decoded: {error}") from None
+            raise InputMismatchError(f"the {self._noun} of {self._what} cannot be decoded: {error}") from None
         if value is None:
-            self._check_required((), f"there is no input ({_NOT_SENT})")
+            self._check_required((), self._nothing)
             return (), {}
         if isinstance(value, dict):
             return (), self._bind_map(value)
@@ -118,7 +132,7 @@ class Binder:
         unexpected = []
         for key, item in value.items():
             parameter = self._by_name.get(key)
-            if parameter is None and isinstance(key, str) and key != "ctx":
+            if parameter is None and isinstance(key, str) and key != self._context_name:
                 parameter = self._extra_keyword
             if parameter is None:
                 unexpected.append(key)
@@ -127,7 +141,7 @@ class Binder:
         if unexpected:
             raise InputMismatchError(self._explain_unexpected(value, unexpected))
         if len(arguments) < len(self._parameters):
-            given = f"the input has: {_listed(value)}" if value else "the input is an empty map"
+            given = f"the {self._noun} has: {_listed(value)}" if value else f"the {self._noun} is an empty map"
             self._check_required(arguments, given)
         return arguments
 
@@ -135,16 +149,14 @@ class Binder:
         first = self._parameters[0] if self._parameters else None
         target = first if first is not None and first.by_position else self._extra_position
         if target is None:
-            needs = f"takes {_listed(self._by_name)} by keyword only" if self._parameters else "takes no input"
+            takes = f"takes {_listed(self._by_name)} by keyword only" if self._by_name else f"takes no {self._noun}"
+            advice = "send a map, its keys become keyword arguments" if self._by_name else "give it a parameter"
             raise InputMismatchError(
-                f"{self._what} {needs}, and the input is a single value ({_kind(value)}). "
-                "Send a map: its keys become keyword arguments"
-                if self._parameters
-                else f"{self._what} {needs}, and the input is {_kind(value)}: give the handler a parameter after ctx"
+                f"{self._what} {takes}; the {self._noun} is a single value ({_kind(value)}): {advice}"
             )
         converted = self._convert(target, target.name, value)
         filled = (target.name,)
-        self._check_required(filled, f"the input is a single value ({_kind(value)}), which fills {target.name!r} only")
+        self._check_required(filled, f"the {self._noun} is a single value ({_kind(value)}), for {target.name!r}")
         return (converted,)
 
     def _convert(self, parameter: Parameter, name: str, value: Any) -> Any:
@@ -164,12 +176,12 @@ class Binder:
             raise InputMismatchError(f"{self._what} needs {needs}; {input_is}{self._hint(missing, given)}")
 
     def _explain_unexpected(self, value: dict[Any, Any], unexpected: list[Any]) -> str:
-        missing = [parameter for parameter in self._required if parameter.name not in value]
+        missing = [one for one in self._required if one.name not in value or not one.by_keyword]
         if missing:
             needs = ", ".join(f"{parameter.name!r} ({_type_name(parameter.type)})" for parameter in missing)
-            return f"{self._what} needs {needs}; the input has: {_listed(value)}{self._hint(missing, {})}"
+            return f"{self._what} needs {needs}; the {self._noun} has: {_listed(value)}{self._hint(missing, {})}"
         takes = _listed(self._by_name) if self._by_name else "no keys"
-        return f"{self._what} takes {takes}; the input has {_listed(unexpected)} as well"
+        return f"{self._what} takes {takes}; the {self._noun} has {_listed(unexpected)} as well"
 
     def _hint(self, missing: list[Parameter], given: Mapping[str, Any] | tuple[str, ...]) -> str:
         if len(missing) == 1 and not given and _looks_like_a_map(missing[0].type):

@@ -26,7 +26,7 @@ from grctl_core.ids import check_event_name, check_id
 from grctl_core.workflow_type import TypeInfo
 from grctl_engine.binding import Binder, read_signature
 from grctl_engine.directive import NextBuilder
-from grctl_engine.machine import START_STEP
+from grctl_engine.state import START_STEP
 
 __all__ = [
     "DEFAULT_HANDLER_TIMEOUT",
@@ -54,6 +54,15 @@ class HandlerKind(Enum):
     STEP = "step"
     EVENT = "event"
     QUERY = "query"
+
+
+_INPUTS = {
+    HandlerKind.START: ("input", "the run was started without input"),
+    HandlerKind.STEP: ("payload", "ctx.next.step() passes nothing: keep what a step needs in ctx.store"),
+    HandlerKind.EVENT: ("payload", "the event has no payload"),
+    HandlerKind.QUERY: ("arguments", "the query has no arguments"),
+}
+"""By kind of handler: what comes in, and what to say when nothing does."""
 
 
 class Handler(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,11 +222,9 @@ class Workflow:
         )
 
     def _bound(self, handler: Handler) -> Handler:
-        return msgspec.structs.replace(handler, binder=Binder(self._describe(handler), handler.function))
-
-    def _describe(self, handler: Handler) -> str:
         title = "start()" if handler.kind is HandlerKind.START else f"{handler.kind.value} {handler.name!r}"
-        return f"{title} of workflow {self.workflow_type!r}"
+        what = f"{title} of workflow {self.workflow_type!r}"
+        return msgspec.structs.replace(handler, binder=Binder(what, handler.function, *_INPUTS[handler.kind]))
 
     def _names(self, kind: HandlerKind) -> tuple[str, ...]:
         return tuple(name for name, handler in self._steps.items() if handler.kind is kind)

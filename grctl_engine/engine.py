@@ -6,8 +6,6 @@ For development, tests and tools of one process. Nothing outlives the process: g
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -34,21 +32,20 @@ from grctl_core.run import RunFilter, RunInfo, RunRef
 from grctl_core.workflow_type import TypeInfo
 from grctl_engine import inputs, replies
 from grctl_engine.clock import Clock, SystemClock
-from grctl_engine.definition import Definition, Workflow
+from grctl_engine.definition import Workflow
 from grctl_engine.history import HistoryReader
 from grctl_engine.host import RunHost
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
-from grctl_engine.machine import StateKind
+from grctl_engine.registry import resolve_all
 from grctl_engine.run import Run
 from grctl_engine.run_table import RunTable
+from grctl_engine.state import StateKind
 
 __all__ = ["Engine"]
 
 _PAGE = 1_000
 """Runs listed between two turns of the event loop."""
-
-_EMPTY_CONTEXT = contextvars.Context()
 
 
 class Engine:
@@ -73,15 +70,14 @@ class Engine:
             enforce_timeouts: whether runs end when their workflow timeout is over; a server only stores it.
 
         Raises:
-            InvalidInputError: something in ``workflows`` is no workflow, has a type twice, has no start handler or
-                annotations that cannot be resolved.
+            InvalidInputError: a workflow or a limit is wrong.
 
         """
         self.limits = EngineLimits() if limits is None else limits
         if not isinstance(self.limits, EngineLimits):
             raise InvalidInputError(f"limits must be EngineLimits, not {type(limits).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
-        self._definitions = _resolve(workflows)
+        self._definitions = resolve_all(workflows)
         self._runs = RunTable(self.limits)
         self._host = RunHost(
             self.clock, self.limits, self._runs, journal=journal, enforce_timeouts=enforce_timeouts
@@ -152,37 +148,49 @@ class Engine:
         if outcome is not None:
             future.set_result(outcome)
             return future
-        if found.watchers is None:
-            found.watchers = {}
-        found.watchers[future] = owner
-        future.add_done_callback(functools.partial(_forget_watcher, found), context=_EMPTY_CONTEXT)
+        found.add_watcher(future, owner)
         return future
 
     def find_run(self, run: RunRef) -> RunInfo | None:
         """Return the record of exactly this run; None where there is none, or none any more."""
+        self._runs.forget_expired(self.clock.now())
         found = self._runs.find(run.wf_id, run.run_id)
         return None if found is None else found.current_info
 
     def has_begun(self, run: RunRef) -> bool:
         """Whether the run was taken up: every accepted one is."""
-        return self._runs.find(run.wf_id, run.run_id) is not None
+        return self.find_run(run) is not None
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
         definition = self._definitions.get(workflow_type)
         return None if definition is None else definition.info
 
-    def history(self, run: RunRef, *, follow: bool, owner: object = None) -> AsyncIterator[HistoryEvent]:
+    def history(
+        self, run: RunRef, *, follow: bool, owner: object = None, check: Callable[[], object] | None = None
+    ) -> AsyncIterator[HistoryEvent]:
         """Iterate over a run's history; see ``grctl_core.protocols.Connection.history``.
 
         A run that is forgotten meanwhile is read to its end.
+
+        Args:
+            run: the run.
+            follow: wait for further events until the run has ended.
+            owner: what the iterator belongs to, for :meth:`release`.
+            check: called before each waiting; raises when the owner is closed.
+
         """
 
-        def find() -> Run:
+        def check_usable() -> None:
             self._check_usable()
+            if check is not None:
+                check()
+
+        def find() -> Run:
+            check_usable()
             return self._find(run)
 
-        return HistoryReader(find, follow=follow, owner=owner)
+        return HistoryReader(find, check_usable, follow=follow, owner=owner)
 
     async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that are there now, each once, in the order of their start."""
@@ -200,11 +208,16 @@ class Engine:
             run.settle_watchers(None, error, owner)
             run.wake_followers(error, owner)
 
-    async def close(self, grace: float = 5.0) -> None:
+    async def close(self, grace: float = 5.0, *, error: Callable[[], Exception] | None = None) -> None:
         """Take no more commands, wait up to ``grace`` seconds for running steps, abandon the rest. Idempotent.
 
         Runs that are going on end nowhere: who waits for one gets a ConnectionClosedError. Steps that sleep on a
         clock which does not move by itself are not waited for.
+
+        Args:
+            grace: seconds.
+            error: makes the error of those who wait, instead of the engine's own.
+
         """
         if self._closed:
             return
@@ -215,8 +228,8 @@ class Engine:
         finally:
             self.clock.detach(self._host)
             for run in self._runs.all():
-                run.settle_watchers(None, _closed_error)
-                run.wake_followers(_closed_error)
+                run.settle_watchers(None, error or _closed_error)
+                run.wake_followers(error or _closed_error)
 
     def _start(self, command: StartCommand, now: datetime) -> Reply:
         info = command.run
@@ -296,28 +309,3 @@ class Engine:
 
 def _closed_error() -> ConnectionClosedError:
     return ConnectionClosedError("the embedded engine was closed")
-
-
-def _forget_watcher(run: Run, future: asyncio.Future[EncodedOutcome]) -> None:
-    if run.watchers is not None:
-        run.watchers.pop(future, None)
-
-
-def _resolve(workflows: Iterable[Workflow]) -> dict[str, Definition]:
-    if isinstance(workflows, Workflow):
-        raise InvalidInputError(f"workflows must be a list: workflows=[{workflows.workflow_type}]")
-    try:
-        listed = list(workflows)
-    except TypeError:
-        raise InvalidInputError(f"workflows must be a list of Workflow objects, not {workflows!r}") from None
-    definitions: dict[str, Definition] = {}
-    for position, workflow in enumerate(listed):
-        if not isinstance(workflow, Workflow):
-            raise InvalidInputError(
-                f"workflows[{position}] is no Workflow but {workflow!r}: pass the object that was made with "
-                "Workflow(workflow_type=...)"
-            )
-        if workflow.workflow_type in definitions:
-            raise InvalidInputError(f"workflow type {workflow.workflow_type!r} is in workflows twice")
-        definitions[workflow.workflow_type] = workflow.resolve()
-    return definitions

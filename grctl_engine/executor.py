@@ -118,12 +118,14 @@ class Executor:
         self._abandoned_in_queue = 0
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        while (tasks := self._tasks(sleepers=wait_for_sleepers)) and (left := deadline - loop.time()) > 0:
-            # One at a time, as one that goes to sleep by a clock that stands still need not be waited for.
-            await asyncio.wait(tasks, timeout=min(left, 0.05), return_when=asyncio.FIRST_COMPLETED)
-        tasks = self._tasks(sleepers=True)
-        for execution in list(self._running):
-            self.abandon(execution)
+        try:
+            while (tasks := self._tasks(sleepers=wait_for_sleepers)) and (left := deadline - loop.time()) > 0:
+                # In short turns where one that goes to sleep meanwhile will sleep for ever.
+                await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
+        finally:
+            tasks = self._tasks(sleepers=True)
+            for execution in list(self._running):
+                self.abandon(execution)
         if tasks:
             _, stubborn = await asyncio.wait(tasks, timeout=_ABANDONED_GRACE)
             if stubborn:

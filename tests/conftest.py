@@ -1,0 +1,11 @@
+"""What all tests share: hypothesis tries the same examples on each run, and nothing is measured in wall time."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, max_examples=100)
+settings.register_profile("long", deadline=None, database=None, max_examples=3_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,193 @@
+"""grctl_core.reconcile: send, cancel and terminate."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from grctl_core.errors import (
+    AccessDeniedError,
+    ConnectionClosedError,
+    DeliveryUnknownError,
+    NotDeliveredError,
+    NotSentError,
+    ServerError,
+    WorkflowFinishedError,
+    WorkflowNotFoundError,
+)
+from grctl_core.handle import WorkflowHandle
+from grctl_core.pipeline import Pipeline
+
+from .scripted import NEVER, OK, ScriptedConnection, client_on, lost, refused, retrying, run_info, settle
+
+RUN = "R1"
+FAILED = refused(5000, message="disk full")
+DOUBT = DeliveryUnknownError
+
+
+async def handle_on(connection: ScriptedConnection, pipeline: Pipeline | None = None) -> WorkflowHandle[Any]:
+    connection.record(run_info(RUN))
+    handle = await client_on(connection).get_handle("order-1")
+    handle._operations = client_on(connection, pipeline)._operations
+    connection.commands.clear()
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("answers", "idempotent", "verdict", "sends"),
+    [
+        ([OK], False, None, 1),
+        ([lost(), OK], False, DOUBT, 1),
+        ([lost(), OK], True, None, 2),
+        ([lost(), lost(), lost()], True, DOUBT, 3),
+        ([FAILED, OK], False, DOUBT, 1),
+        ([refused(0), OK], False, DOUBT, 1),
+        ([FAILED, OK], True, None, 2),
+        ([NotSentError("x"), OK], False, None, 2),
+        ([NotDeliveredError("x"), NotSentError("x"), OK], False, None, 3),
+        ([NotSentError("x"), lost(), OK], False, DOUBT, 2),
+        ([NotSentError("x")] * 3, False, NotSentError, 3),
+        ([refused(4003)] * 3, False, WorkflowFinishedError, 3),
+        # What an earlier attempt left open, no later failure answers.
+        ([lost(), NotSentError("x"), NotSentError("x")], True, DOUBT, 3),
+        ([lost(), refused(4003), refused(4003)], True, DOUBT, 3),
+        ([lost(), AccessDeniedError("x"), ConnectionClosedError("x")], True, DOUBT, 3),
+    ],
+)
+async def test_send_with_a_retry_layer(
+    connection: ScriptedConnection, answers: list[Any], idempotent: bool, verdict: Any, sends: int
+) -> None:
+    handle = await handle_on(connection, retrying(3))
+    connection.script("run.event", *answers)
+    if verdict is None:
+        await handle.send("approve", idempotent=idempotent)
+    else:
+        with pytest.raises(verdict) as caught:
+            await handle.send("approve", idempotent=idempotent)
+        assert type(caught.value) is verdict
+        if verdict is DOUBT:
+            assert (caught.value.operation, caught.value.run) == ("send", handle.run_info.ref)
+    assert connection.kinds == ["event"] * sends
+
+
+@pytest.mark.parametrize("answer", [lost(), FAILED, refused(0)])
+async def test_send_without_a_retry_layer_is_one_attempt(connection: ScriptedConnection, answer: Any) -> None:
+    handle = await handle_on(connection)
+    connection.script("run.event", answer)
+    with pytest.raises(DeliveryUnknownError):
+        await handle.send("approve", idempotent=True)
+    assert connection.kinds == ["event"]
+
+
+def ended(connection: ScriptedConnection, answer: Any) -> Any:
+    """The command takes effect, and the answer says something else."""
+
+    def carry_out(command: Any) -> Any:
+        connection.end(RUN, "terminated")
+        return answer
+
+    return carry_out
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+@pytest.mark.parametrize(
+    ("describes", "answers", "verdict", "kinds"),
+    [
+        ([], [OK], None, "D X"),
+        ([], [refused(4003)], WorkflowFinishedError, "D X"),
+        ([], [refused(4005)], ServerError, "D X"),
+        ([], [NotSentError("x")], NotSentError, "D X"),
+        # The look comes first, and nothing is sent when it fails.
+        ([lost()], [], NotSentError, "D"),
+        ([NotDeliveredError("x")], [], NotDeliveredError, "D"),
+        ([refused(5000)], [], ServerError, "D"),
+        ([refused(4002)], [], WorkflowNotFoundError, "D"),
+        # Repeated only after a look that says: it goes on.
+        ([], [lost(), OK], None, "D X D X"),
+        ([], [FAILED, OK], None, "D X D X"),
+        ([], [refused(0), OK], None, "D X D X"),
+        ([], [lost(), lost()], DOUBT, "D X D X"),
+        ([], ["ended", OK], None, "D X D"),
+        ([], [lost(), refused(4003)], None, "D X D X"),
+        # What an earlier attempt left open, no later failure answers.
+        ([None, lost()], [lost()], DOUBT, "D X D"),
+        ([None, NotSentError("x")], [lost()], DOUBT, "D X D"),
+        ([None, refused(5000)], [lost()], DOUBT, "D X D"),
+        ([None, refused(4002)], [lost()], DOUBT, "D X D"),
+        ([], [lost(), NotSentError("x")], DOUBT, "D X D X"),
+        ([], [lost(), ConnectionClosedError("x")], DOUBT, "D X D X"),
+        ([], [lost(), refused(4005)], DOUBT, "D X D X"),
+    ],
+)  # fmt: skip
+async def test_cancel_and_terminate(
+    connection: ScriptedConnection, operation: str, describes: list[Any], answers: list[Any], verdict: Any, kinds: str
+) -> None:
+    handle = await handle_on(connection)
+    connection.script("run.describe", *[connection._serve if answer is None else answer for answer in describes])
+    connection.script(
+        f"run.{operation}", *[ended(connection, lost()) if answer == "ended" else answer for answer in answers]
+    )
+    if verdict is None:
+        await getattr(handle, operation)("no stock")
+    else:
+        with pytest.raises(verdict) as caught:
+            await getattr(handle, operation)("no stock")
+        assert type(caught.value) is verdict
+        if verdict is DOUBT:
+            assert (caught.value.operation, caught.value.run) == (operation, handle.run_info.ref)
+    assert connection.kinds == kinds.replace("D", "describe").replace("X", operation).split()
+    assert all(command.reason == "no stock" for command in connection.sent(f"run.{operation}"))
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+async def test_another_run_is_never_hit(connection: ScriptedConnection, operation: str) -> None:
+    handle = await handle_on(connection)
+    connection.record(run_info("R2"))
+    with pytest.raises(WorkflowFinishedError, match="no longer the latest .* would go to run R2"):
+        await getattr(handle, operation)()
+    connection.end(RUN)
+    with pytest.raises(WorkflowFinishedError, match=r"has ended \(completed\)"):
+        await getattr(handle, operation)()
+    del connection.records[RUN]
+    with pytest.raises(WorkflowNotFoundError, match="run R1 of workflow 'order-1' is not known"):
+        await getattr(handle, operation)()
+    connection.failing["find_run"] = lost()
+    with pytest.raises(NotSentError, match="looking at the run first failed"):
+        await getattr(handle, operation)()
+    assert set(connection.kinds) == {"describe"}
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+async def test_a_run_that_has_ended_takes_neither(connection: ScriptedConnection, operation: str) -> None:
+    handle = await handle_on(connection)
+    connection.end(RUN, "failed")
+    with pytest.raises(WorkflowFinishedError, match=rf"{operation} refused: run R1 .* has ended \(failed\)"):
+        await getattr(handle, operation)()
+    assert connection.kinds == ["describe"]
+
+
+@pytest.mark.parametrize("call", ["send", "cancel", "terminate"])
+async def test_proceeding_after_a_success_does_nothing_more(connection: ScriptedConnection, call: str) -> None:
+    async def eager(call: Any, proceed: Any) -> None:
+        for _ in range(3):
+            await proceed(call)
+
+    handle = await handle_on(connection, Pipeline(retry=eager))
+    await getattr(handle, call)("approve")
+    assert connection.kinds in (["event"], ["describe", call])
+
+
+async def test_an_event_given_up_by_the_retry_layer_is_not_sent_again(connection: ScriptedConnection) -> None:
+    async def impatient(call: Any, proceed: Any) -> None:
+        attempt = asyncio.ensure_future(proceed(call))
+        await settle()
+        attempt.cancel()
+        await asyncio.wait([attempt])
+        await proceed(call)
+
+    handle = await handle_on(connection, Pipeline(retry=impatient))
+    connection.script("run.event", NEVER)
+    with pytest.raises(DeliveryUnknownError, match="was given up"):
+        await handle.send("approve")
+    assert connection.kinds == ["event"]

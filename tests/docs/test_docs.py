@@ -1,0 +1,154 @@
+"""The pages say what is so: their code runs and prints what they show, their links lead somewhere.
+
+How blocks are marked and run: see markdown_blocks.py. Blocks that are not run are
+counted, with their reasons, by a skipped test.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from markdown_blocks import ROOT, Block, PageError, read_blocks, run_page
+
+import grctl
+from grctl_core import errors
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = {page: read_blocks(page) for page in PAGES}
+NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.not_run is not None]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name)
+def test_code_runs_and_prints_what_the_page_shows(page):
+    run_page(BLOCKS[page])
+
+
+def test_blocks_that_are_not_run():
+    for block in NOT_RUN:
+        ast.parse(block.code)
+    if NOT_RUN:
+        reasons = "; ".join(f"{block.where}: {block.not_run}" for block in NOT_RUN)
+        pytest.skip(f"{len(NOT_RUN)} of {sum(map(len, BLOCKS.values()))} blocks are not run: {reasons}")
+
+
+def test_the_readme_begins_with_a_program_to_paste():
+    first = BLOCKS[ROOT / "README.md"][0]
+    assert first.is_program
+    assert first.not_run is None
+    assert first.expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{name(page)} links to {target}"
+        if anchor:
+            assert anchor in anchors(linked), f"{name(page)} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, made as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_error_is_on_the_page_about_errors():
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("| `")]
+    classes = {key for key, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    for error in classes:
+        rows = [row for row in table if row.startswith(f"| `{error}`")]
+        assert len(rows) == 1, f"{error} has {len(rows)} rows"
+        assert getattr(grctl, error) is getattr(errors, error)
+    assert drawn_tree(page) == drawn_tree(errors.__doc__)
+    assert {line.split()[-1] for line, _ in drawn_tree(page)} == classes
+
+
+def drawn_tree(text: str) -> list[tuple[str, str]]:
+    """Return the lines of the drawn tree of errors: the branch with the class, and the built-in class in brackets."""
+    tree = re.search(r"^ *GrctlError\n(?: *[│├└].*\n)+", text, re.MULTILINE)
+    return re.findall(r"^ *((?:[│├└][│├└─ ]*)?\w+Error)\b(?: \(([\w.]+)\))?", tree[0], re.MULTILINE)
+
+
+def page_with(folder: Path, *lines: str) -> list[Block]:
+    page = folder / "page.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return read_blocks(page)
+
+
+PRINT = ("```python", "print('one', id)", "```")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        (),
+        ("```text", "two", "```"),
+        ("In between.", "```text", "one <built-in function id>", "```"),
+    ],
+    ids=["no output shown", "other output", "output not right after it"],
+)
+def test_output_that_differs_is_an_error(tmp_path, after):
+    with pytest.raises(PageError, match=r"page\.md:2"):
+        run_page(page_with(tmp_path, *PRINT, *after))
+
+
+def test_blocks_share_a_namespace_and_an_event_loop(tmp_path):
+    blocks = page_with(
+        tmp_path,
+        *("```python", "import asyncio", "loop = asyncio.get_running_loop()", "await asyncio.sleep(0)", "```"),
+        *("Then:", "", "```python", "print(loop is asyncio.get_running_loop(), object())", "```"),
+        *("", "```text", "True <object object at ...>", "```"),
+    )
+    run_page(blocks)
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("raise ValueError('no')", "ValueError: no"),
+        ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+        ("import asyncio; task = asyncio.create_task(asyncio.sleep(60))", "tasks are left"),
+        ("import asyncio; asyncio.run(asyncio.sleep(0)); raise SystemExit(3)", "exit code 3"),
+        ("import asyncio; asyncio.get_running_loop().call_soon(lambda: 1 / 0); await asyncio.sleep(0)", "complained"),
+    ],
+)
+def test_what_goes_wrong_in_a_block_is_an_error(tmp_path, code, what):
+    with pytest.raises(PageError, match=what):
+        run_page(page_with(tmp_path, "```python", code, "```"))
+
+
+def test_a_block_that_is_not_run_says_why(tmp_path):
+    (block,) = page_with(tmp_path, "<!-- not run: needs a server -->", "```python", "1 / 0", "```")
+    assert block.not_run == "needs a server"
+    run_page([block])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("<!-- not run: no block follows -->",),
+        ("<!-- not run: text follows -->", "Text.", *PRINT),
+        ("<!-- not run: two of them -->", "<!-- not run: two of them -->", *PRINT),
+        ("<!-- not run -->", "<!-- not run: -->", *PRINT),
+        ("<!-- not run: output -->", "```text", "one", "```"),
+        ("```pyhton", "1", "```"),
+        ("```", "1", "```"),
+        ("1. item", "", "   ```python", "   1", "   ```"),
+        ("```python", "1"),
+    ],
+)
+def test_what_would_take_a_block_out_of_the_run_unseen_is_an_error(tmp_path, lines):
+    with pytest.raises(PageError):
+        page_with(tmp_path, *lines)
