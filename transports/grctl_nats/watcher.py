@@ -184,7 +184,10 @@ class Watcher:
         try:
             records = await self._read(waits)
         except (ConnectionFailedError, DeliveryUnknownError):
-            return  # the next link looks at all of them; a timeout on this one leaves it to the sweep
+            if self._link is not None and self._link.is_up:  # else the next link looks at all of them
+                for wait in waits:
+                    self._again(wait, _AFTER_HINT[-1])
+            return
         except UnsupportedOperationError:
             records = {}  # the stream is gone, and all records with it
         ended: list[tuple[_Wait, RunInfo, int]] = []
