@@ -109,7 +109,7 @@ class RunHost:
             admitted = journal.admit(run, state, input)
             if admitted is None:
                 return False
-            input = admitted
+            input = admitted  # noqa: A001 - the parameter's name
         first = len(run.history)
         now = self.clock.now()
         effects = transition(state, input, now)

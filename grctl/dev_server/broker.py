@@ -51,17 +51,19 @@ class Broker:
         pid: the process id of nats-server; None while it is not running.
     """
 
-    def __init__(self, store_dir: Path, *, port: int | None = None) -> None:
+    def __init__(self, store_dir: Path, *, port: int | None = None, jetstream: bool = True) -> None:
         """Prepare a broker.
 
         Args:
             store_dir: where JetStream keeps its files; it is made if it is not there.
             port: None for a free one.
+            jetstream: whether it has JetStream.
 
         """
         self.pid: int | None = None
         self._store_dir = store_dir
         self._port = port
+        self._jetstream = jetstream
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -156,7 +158,7 @@ class Broker:
             "server_name: grctl-dev\n"
             f"ports_file_dir: {folder}\n"
             f"log_file: {json.dumps(str(self.log_path))}\n"
-            f"jetstream {{ store_dir: {folder} }}\n",
+            + (f"jetstream {{ store_dir: {folder} }}\n" if self._jetstream else ""),
             encoding="utf-8",
         )
         with contextlib.suppress(FileNotFoundError):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from grctl.dev_server.change import Change, Message
 from grctl.dev_server.limits import fit
 from grctl_core.history import HistoryEvent
+from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunRef
 from grctl_engine.effects import Effect, End, StoreUpdates
 from grctl_engine.inputs import Event, Input, Start, StepTaken
@@ -52,7 +53,7 @@ class _Note(msgspec.Struct, eq=False):
 class Journal:
     """What the engine is given as its journal."""
 
-    def __init__(self, write: Callable[[Change], None], ended: Callable[[Run], None]) -> None:
+    def __init__(self, write: Callable[[Change], None], ended: Callable[[EncodedOutcome], None]) -> None:
         """Journal.
 
         Args:
@@ -73,7 +74,7 @@ class Journal:
     def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], first: int) -> None:
         """Write one transition as one change."""
         ref = run.info.ref
-        note = self._note(ref, state)
+        note = self._note(run)
         messages = []
         if isinstance(input, Event):
             messages.append(_event(ref, input))
@@ -110,11 +111,11 @@ class Journal:
         note = self._notes.get((info.wf_id, info.id))
         return info if note is None else _stamp(info, note.accepted_at, note.reported)
 
-    def _note(self, ref: RunRef, state: RunState) -> _Note:
-        key = ref.wf_id, ref.run_id
+    def _note(self, run: Run) -> _Note:
+        key = run.info.wf_id, run.info.id
         note = self._notes.get(key)
         if note is None:
-            note = self._notes[key] = _Note(state.accepted_at)
+            note = self._notes[key] = _Note(run.history[0].timestamp)
         return note
 
     def _take_events(self, note: _Note, state: RunState) -> None:
@@ -135,9 +136,7 @@ class Journal:
             messages.append(note.task)
         return obsolete
 
-    def _end(
-        self, run: Run, state: RunState, note: _Note, effects: Iterable[Effect], messages: list[Message]
-    ) -> None:
+    def _end(self, run: Run, state: RunState, note: _Note, effects: Iterable[Effect], messages: list[Message]) -> None:
         """Write how a run ended. The record stands right before the event that ended it, the state right after it."""
         ref = run.info.ref
         messages.append(_info(run.info, note, note.reported))
@@ -155,7 +154,7 @@ class Journal:
         self._ended_notes.append((ref.wf_id, ref.run_id))
         if len(self._ended_notes) > _KEPT:
             self._notes.pop(self._ended_notes.popleft(), None)
-        self._ended(run)
+        self._ended(EncodedOutcome(run=run.info, result=end.result, error=end.error, reason=end.reason))
 
 
 def _drop(message: Message) -> Message:
@@ -211,7 +210,7 @@ def _state(run: Run, state: RunState, note: _Note) -> Message:
         run_id=run.info.id,
         kind=state.kind.value,
         entered_at=state.entered_at,
-        started_at=state.accepted_at,
+        started_at=note.accepted_at,
         worker_id=run.info.worker_name,
         active_directive_id=None if state.wait is None else state.wait.id,
     )
@@ -220,5 +219,3 @@ def _state(run: Run, state: RunState, note: _Note) -> Message:
 
 def _encode_state(record: wire.RunState, taken: Message | None) -> bytes:
     return wire.encode_run_state(replace(record, last_event_seq_id=0 if taken is None else taken.seq))
-
-

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 from grctl_core.outcome import ErrorDetails
 from grctl_engine.directive import Complete, Fail
 from grctl_engine.inputs import Input, StepRaised, StepReturned
 
-__all__ = ["RESERVED", "fit", "is_token"]
+__all__ = ["RESERVED", "fit"]
 
 RESERVED = 4096
 """Bytes of the broker's limit that a server needs for itself (docs/protocol.md, section 8, 4)."""
-
-_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
-_KEY = re.compile(r"[^\s.*>\x00-\x1f\x7f]+(\.[^\s.*>\x00-\x1f\x7f]+)*")
-
-
-def is_token(id: str) -> bool:
-    """Whether this can be one token of a subject, as ids and types must (docs/protocol.md, section 2)."""
-    return _TOKEN.fullmatch(id) is not None
 
 
 def fit(input: Input, limit: int) -> Input:
@@ -27,8 +17,6 @@ def fit(input: Input, limit: int) -> Input:
     match input:
         case StepReturned(number, directive, updates):
             for key, value in (updates or {}).items():
-                if _KEY.fullmatch(key) is None:
-                    return _fail(number, "InvalidStoreKey", f"{key!r} cannot be part of a NATS subject")
                 if len(value) > limit:
                     return _fail(number, "ValueTooLarge", f"the value of {key!r} has {len(value)} bytes, of {limit}")
             if isinstance(directive, Complete) and len(directive.result) > limit:

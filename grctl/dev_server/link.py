@@ -76,7 +76,7 @@ class Link:
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await _close(client)
             cause = causes[-1] if causes else error
-            raise LinkLostError(f"no connection to {url}: {cause or type(cause).__name__}") from error
+            raise LinkLostError(f"no connection to {url}: {str(cause) or type(cause).__name__}") from error
         except BaseException:
             await _close(client)
             raise
@@ -110,7 +110,7 @@ class Link:
             ) from None
         except (nats.errors.Error, OSError) as error:
             self.lost.set()
-            raise LinkLostError(f"the broker does not answer: {error or type(error).__name__}") from error
+            raise LinkLostError(f"the broker does not answer: {str(error) or type(error).__name__}") from error
         finally:
             asking.cancel()
             losing.cancel()
@@ -126,7 +126,7 @@ class Link:
             await self.client.publish(subject, body, headers=headers)
         except (nats.errors.Error, OSError) as error:
             self.lost.set()
-            raise LinkLostError(f"the broker is gone: {error or type(error).__name__}") from error
+            raise LinkLostError(f"the broker is gone: {str(error) or type(error).__name__}") from error
 
     async def call(self, api: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call JetStream's interface; an error is in the answer.

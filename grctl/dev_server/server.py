@@ -22,12 +22,11 @@ from grctl.dev_server.service import Service, max_value
 from grctl.dev_server.stream import ensure_stream
 from grctl.dev_server.writer import Writer
 from grctl_core.errors import InvalidInputError
-from grctl_core.run import RunInfo
+from grctl_core.outcome import EncodedOutcome
 from grctl_engine.clock import Clock, SystemClock
 from grctl_engine.definition import Workflow
 from grctl_engine.engine import Engine
 from grctl_engine.limits import EngineLimits
-from grctl_engine.run import Run
 from grctl_nats import subjects, wire
 
 __all__ = ["DevServer"]
@@ -52,7 +51,7 @@ class DevServer:
         limits: EngineLimits | None = None,
         clock: Clock | None = None,
         enforce_timeouts: bool = False,
-        on_end: Callable[[RunInfo], None] | None = None,
+        on_end: Callable[[EncodedOutcome], None] | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -64,7 +63,7 @@ class DevServer:
             limits: how much the engine holds.
             clock: the engine's time; a ``ManualClock`` for tests.
             enforce_timeouts: end runs when their workflow timeout is over. grctld does not.
-            on_end: is called with each run that has ended.
+            on_end: is called with the end of each run.
 
         Raises:
             InvalidInputError: a workflow or an option is wrong.
@@ -226,12 +225,12 @@ class DevServer:
         if messages:
             self._writer.write(Change(messages))
 
-    def _run_ended(self, run: Run) -> None:
+    def _run_ended(self, outcome: EncodedOutcome) -> None:
         self._ended += 1
         if self._ended >= self.engine.limits.finished_runs:
             self._service.has_past = True  # from now on the engine forgets
         if self._on_end is not None:
-            self._on_end(run.info)
+            self._on_end(outcome)
 
 
 async def _refuse_second_server(link: Link) -> None:

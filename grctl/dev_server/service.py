@@ -11,12 +11,13 @@ from nats.aio.msg import Msg
 
 from grctl.dev_server.errors import DevServerError, LinkLostError
 from grctl.dev_server.journal import Journal
-from grctl.dev_server.limits import RESERVED, is_token
+from grctl.dev_server.limits import RESERVED
 from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.stream import get_last
 from grctl.dev_server.writer import Writer
 from grctl_core.commands import Command, DescribeCommand, ErrorCode, Reply, ReplyError, StartCommand
-from grctl_core.errors import DecodeError
+from grctl_core.errors import DecodeError, InvalidInputError
+from grctl_core.ids import check_id
 from grctl_core.run import RunInfo, RunRef
 from grctl_engine import replies
 from grctl_engine.engine import Engine
@@ -74,7 +75,7 @@ class Service:
             reply = await self.answer(message.data)
         except LinkLostError:
             return  # who asked finds out by a timeout, as with any server that is cut off
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the server goes on, and says so
             _log.exception("a command broke the server")
             reply = Reply(success=False, error=ReplyError(ErrorCode.PANIC, f"internal panic: {error}"))
         if message.reply:
@@ -91,12 +92,13 @@ class Service:
             _log.debug("a reply was lost with the connection")
 
     def _check(self, command: Command, size: int) -> Reply | None:
-        if not is_token(command.wf_id):
-            return _internal(f"invalid workflow id: {command.wf_id!r} is no token of a NATS subject")
-        if isinstance(command, StartCommand):
-            for what, name in (("run id", command.run.id), ("workflow type", command.run.wf_type)):
-                if not is_token(name):
-                    return _internal(f"invalid {what}: {name!r} is no token of a NATS subject")
+        try:
+            check_id("workflow id", command.wf_id)
+            if isinstance(command, StartCommand):
+                check_id("run id", command.run.id)
+                check_id("workflow type", command.run.wf_type)
+        except InvalidInputError as error:
+            return _internal(str(error))
         if size > self._journal.max_value:
             return replies.bad_message(f"the message has {size} bytes, of {self._journal.max_value}")
         return None

@@ -110,10 +110,12 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
             f"there is no option {', '.join(unknown)}: the options are {', '.join(Options.__annotations__)}"
         )
     context = options.get("context")
+    _check_types(options)
     if context is not None:
         stored = _read_context(context)
         servers = servers or stored.pop("url", None) or None
         options = _completed(options, stored)
+        _check_types(options)
     user, password, token = options.get("user"), options.get("password"), options.get("token")
     credentials, nkey = options.get("credentials"), options.get("nkey")
     max_in_flight = options.get("max_in_flight", 512)
@@ -126,7 +128,7 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
     logins = [name_ for name_, given in _logins(user, token, credentials, nkey) if given]
     if len(logins) > 1:
         raise InvalidInputError(f"pass one way to log in, not {' and '.join(logins)}")
-    if not isinstance(max_in_flight, int) or max_in_flight < 1:
+    if not isinstance(max_in_flight, int) or isinstance(max_in_flight, bool) or max_in_flight < 1:
         raise InvalidInputError(f"max_in_flight must be a whole number from 1, not {max_in_flight!r}")
     return Settings(
         servers=_read_servers(servers),
@@ -138,10 +140,32 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
         tls=_tls_context(options.get("tls"), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")),
         connect_timeout=to_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
         request_timeout=to_seconds("request_timeout", options.get("request_timeout", 5.0)),
-        name=options.get("name", "grctl-client"),
+        name=options.get("name") or "grctl-client",
         max_in_flight=max_in_flight,
-        safeguards=options.get("safeguards", Safeguards()),
+        safeguards=options.get("safeguards") or Safeguards(),
     )
+
+
+_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "user": ("a string", (str,)),
+    "password": ("a string", (str,)),
+    "token": ("a string", (str,)),
+    "credentials": ("a path", (str, os.PathLike)),
+    "nkey": ("a seed or a path", (str, os.PathLike)),
+    "tls": ("an ssl.SSLContext", (ssl.SSLContext,)),
+    "tls_ca": ("a path", (str, os.PathLike)),
+    "tls_cert": ("a path", (str, os.PathLike)),
+    "tls_key": ("a path", (str, os.PathLike)),
+    "name": ("a string", (str,)),
+    "safeguards": ("a grctl_nats.Safeguards", (Safeguards,)),
+}
+
+
+def _check_types(options: Options) -> None:
+    for name, (meant, types) in _TYPES.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, types):
+            raise InvalidInputError(f"{name} must be {meant}, not {type(value).__name__}")
 
 
 def _completed(options: Options, stored: Mapping[str, Any]) -> Options:
@@ -160,8 +184,15 @@ def _logins(user: object, token: object, credentials: object, nkey: object) -> l
 
 
 def _read_servers(servers: str | Iterable[str]) -> tuple[Server, ...]:
-    parts = servers.split(",") if isinstance(servers, str) else list(servers)
-    found = tuple(_read_server(part.strip()) for part in parts if not isinstance(part, str) or part.strip())
+    if isinstance(servers, str):
+        parts = servers.split(",")
+    elif isinstance(servers, Iterable) and not isinstance(servers, bytes):
+        parts = list(servers)
+    else:
+        raise InvalidInputError(
+            f"servers must be addresses, comma-separated or in a list, not {type(servers).__name__}"
+        )
+    found = tuple(_read_server(part) for part in parts if not isinstance(part, str) or part.strip())
     if not found:
         raise InvalidInputError(f"servers is empty: give an address such as {DEFAULT_SERVER!r}")
     return found
@@ -171,15 +202,18 @@ def _read_server(text: str) -> Server:
     example = f"write for example {DEFAULT_SERVER!r}"
     if not isinstance(text, str):
         raise InvalidInputError(f"servers must hold strings, not {type(text).__name__}: {example}")
+    text = text.strip()
     if any(character.isspace() or not character.isprintable() for character in text):
         raise InvalidInputError(f"a server address holds white space or control characters: {example}")
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
         host, port, user, password = parts.hostname, parts.port, parts.username, parts.password
-    except ValueError as error:
-        raise InvalidInputError(f"a server address is no URL ({error}): {example}") from None
+    except ValueError:  # its text may hold a password that was taken for a port
+        raise InvalidInputError(f"a server address is no URL, or its port no number up to 65535: {example}") from None
     if parts.scheme not in ("nats", "tls"):
         raise InvalidInputError(f"a server address has the scheme '{parts.scheme}://': nats:// and tls:// are possible")
+    if port == 0:
+        raise InvalidInputError(f"a server address has the port 0, where nobody can listen: {example}")
     if not host:
         raise InvalidInputError(f"a server address names no host: {example}")
     if parts.path.strip("/") or parts.query or parts.fragment:
@@ -189,7 +223,7 @@ def _read_server(text: str) -> Server:
         port or _DEFAULT_PORT,
         parts.scheme == "tls",
         unquote(user) if user else None,
-        unquote(password) if password else None,
+        None if password is None else unquote(password),
     )
 
 
@@ -200,8 +234,6 @@ def _tls_context(
     key: str | os.PathLike[str] | None,
 ) -> ssl.SSLContext | None:
     if tls is not None:
-        if not isinstance(tls, ssl.SSLContext):
-            raise InvalidInputError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}")
         if ca or cert or key:
             raise InvalidInputError("pass either tls= (a context) or tls_ca, tls_cert and tls_key (files)")
         return tls
@@ -233,8 +265,11 @@ def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:
         return None
     if isinstance(nkey, str) and nkey.startswith("SU") and len(nkey) == 58:
         return nkey
+    if isinstance(nkey, str) and nkey.startswith("SU") and os.sep not in nkey and not Path(nkey).is_file():
+        raise InvalidInputError("nkey: this is neither a whole user seed (58 characters) nor a file")
     path = _existing("nkey", nkey)
-    seeds = [line.strip() for line in Path(str(path)).read_text(encoding="utf-8").splitlines() if line.startswith("SU")]
+    text = Path(str(path)).read_bytes().decode(errors="replace")
+    seeds = [line.strip() for line in text.splitlines() if line.startswith("SU")]
     if not seeds:
         raise InvalidInputError(f"nkey: {path!r} holds no user seed (a line that begins with SU)")
     return seeds[0]
@@ -242,7 +277,7 @@ def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:
 
 def _read_context(name: str) -> dict[str, Any]:
     """Read a context of the NATS command line tool."""
-    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+    if not isinstance(name, str) or not name.isprintable() or name != Path(name).name or name[:1] in ("", "."):
         raise InvalidInputError(
             f"context must be the name of a NATS context, as 'nats context ls' shows it, not {name!a}"
         )

@@ -39,8 +39,11 @@ _BATCH = 256
 _AT_ONCE = 32
 _SWEEP_EVERY = 30.0
 """Seconds after which all runs that are waited for are looked at without a hint: hints can be lost."""
-_PAUSES = (0.005, 0.02, 0.08, 0.32, 1.0)
+_AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
 """Seconds between looks at a run that was hinted to have ended, or whose record is missing."""
+_AFTER_FIRST_LOOK = (0.05, 1.0)
+"""Seconds between the first look at a run and two more. The messages of a batch go out before it is committed, so a
+hint can have gone by before we listened while the storage does not show it yet."""
 
 
 class _Wait:
@@ -49,16 +52,16 @@ class _Wait:
     Attributes:
         run: the run.
         futures: of those who wait.
-        looks: how often it was looked at since a hint that has not come true yet; no more than that many times.
+        pauses: after which it is to be looked at again, if it goes on.
         missing: how often its record was not there.
     """
 
-    __slots__ = ("futures", "looks", "missing", "run")
+    __slots__ = ("futures", "missing", "pauses", "run")
 
     def __init__(self, run: RunRef) -> None:
         self.run = run
         self.futures: list[asyncio.Future[EncodedOutcome]] = []
-        self.looks = len(_PAUSES)  # nothing was hinted yet
+        self.pauses = iter(_AFTER_FIRST_LOOK)
         self.missing = 0
 
 
@@ -103,7 +106,8 @@ class Watcher:
     def link_up(self, link: Link) -> None:
         """Look at everything over a new link: whatever happened in between was not heard."""
         self._link = link
-        for run_id in self._waits:
+        for run_id, wait in self._waits.items():
+            wait.pauses = iter(_AFTER_FIRST_LOOK)
             self._due[run_id] = None
         self._wake.set()
 
@@ -172,7 +176,7 @@ class Watcher:
         except DecodeError:
             info = None  # what is stored decides, and may be better
         if info is None or _may_have_ended(info):
-            wait.looks = 0
+            wait.pauses = iter(_AFTER_HINT)
             self._look_at(run.run_id)
 
     async def _confirm(self, waits: list[_Wait]) -> None:
@@ -180,7 +184,10 @@ class Watcher:
         try:
             records = await self._read(waits)
         except (ConnectionFailedError, DeliveryUnknownError):
-            return  # the next link looks at all of them; a timeout on this one leaves it to the sweep
+            if self._link is not None and self._link.is_up:  # else the next link looks at all of them
+                for wait in waits:
+                    self._again(wait, _AFTER_HINT[-1])
+            return
         except UnsupportedOperationError:
             records = {}  # the stream is gone, and all records with it
         ended: list[tuple[_Wait, RunInfo, int]] = []
@@ -214,8 +221,7 @@ class Watcher:
             try:
                 outcome = await read_outcome(self._records, info, seq)
             except (ConnectionFailedError, DeliveryUnknownError):
-                self._again(wait, wait.looks)
-                wait.looks += 1
+                self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
                 return
             except GrctlError as error:
                 self._fail(wait, error)
@@ -229,12 +235,12 @@ class Watcher:
 
     def _goes_on(self, wait: _Wait, info: RunInfo) -> None:
         self._on_running(info)
-        if wait.looks < len(_PAUSES):
-            self._again(wait, wait.looks)
-            wait.looks += 1
+        pause = next(wait.pauses, None)
+        if pause is not None:
+            self._again(wait, pause)
 
     def _missing(self, wait: _Wait) -> None:
-        if wait.missing >= len(_PAUSES):
+        if wait.missing >= len(_AFTER_HINT):
             run = wait.run
             self._fail(
                 wait,
@@ -244,11 +250,10 @@ class Watcher:
                 ),
             )
             return
-        self._again(wait, wait.missing)
+        self._again(wait, _AFTER_HINT[wait.missing])
         wait.missing += 1
 
-    def _again(self, wait: _Wait, count: int) -> None:
-        pause = _PAUSES[min(count, len(_PAUSES) - 1)]
+    def _again(self, wait: _Wait, pause: float) -> None:
         self._loop.call_later(pause, self._look_at, wait.run.run_id, context=_EMPTY)
 
     def _fail(self, wait: _Wait, error: GrctlError) -> None:

@@ -165,6 +165,7 @@ class RunState(msgspec.Struct, omit_defaults=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_decode_map = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
     type_: msgspec.msgpack.Decoder(type_)
     for type_ in (
@@ -326,7 +327,7 @@ def decode_event(body: bytes, seq: int) -> HistoryEvent:
     extra: dict[str, Any] = {}
     if body[0] & 0xF0 != 0x80 or body[0] & 0x0F > 6 + (event.o is not None):  # a map of more keys than are known
         known = _HistoryEvent.__struct_fields__
-        extra = {key: value for key, value in msgspec.msgpack.decode(body).items() if key not in known}
+        extra = {key: _unknown(value) for key, value in _decode_map(body).items() if key not in known}
     return HistoryEvent(
         seq=seq,
         kind=event.k,
@@ -338,6 +339,14 @@ def decode_event(body: bytes, seq: int) -> HistoryEvent:
         encoded=event.m,
         extra=extra,
     )
+
+
+def _unknown(value: msgspec.Raw) -> Any:
+    """Decode a value of which nothing is known; bytes where that fails, as what is unknown does no harm."""
+    try:
+        return msgspec.msgpack.decode(value)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError):
+        return bytes(value)
 
 
 def encode_error(error: ErrorDetails) -> bytes:
@@ -414,6 +423,8 @@ def _bytes(raw: msgspec.Raw) -> bytes | None:
 
 def _to_wire(run: RunInfo) -> _RunInfo:
     timeout = None if run.timeout is None else run.timeout // timedelta(microseconds=1) * 1_000
+    if timeout is not None and 0 < timeout < _SECONDS_BELOW:
+        timeout = _SECONDS_BELOW  # a millisecond: anything shorter would be read as seconds
     return _RunInfo(
         id=run.id,
         wf_id=run.wf_id,
