@@ -23,8 +23,10 @@ __all__ = ["find_run_info", "read_history"]
 _PAGE = 256
 _LOOK_EVERY = 5.0
 """Seconds after which a follower looks again without a hint: hints can be lost."""
-_PAUSES = (0.005, 0.02, 0.08, 0.32)
+_AFTER_HINT = (0.005, 0.02, 0.08, 0.32)
 """Seconds between looks after a hint: it can come before the storage shows what it hints at."""
+_AFTER_LISTENING = (0.05, 1.0)
+"""Seconds between looks after beginning to listen: a hint can have gone by before, of what is not stored yet."""
 _READ_TRIES = 3
 
 T = TypeVar("T")
@@ -117,6 +119,7 @@ class _Hints:
             except NotSentError:
                 continue
             self._link = link
+            self._pauses = iter(_AFTER_LISTENING)
             return
 
     async def wait(self) -> None:
@@ -134,7 +137,7 @@ class _Hints:
             self._link.lost.remove_done_callback(self._link_lost)
         if self._heard.is_set():
             self._heard.clear()
-            self._pauses = iter(_PAUSES)
+            self._pauses = iter(_AFTER_HINT)
 
     async def stop(self) -> None:
         """Unsubscribe."""
