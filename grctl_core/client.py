@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from grctl_core.calls import DescribeCall, StartCall
 from grctl_core.codec import check_type
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
-from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
+from grctl_core.errors import InvalidInputError
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import check_id, new_ulid
 from grctl_core.operations import Operations
@@ -160,16 +160,9 @@ class WorkflowClient:
         if result_type is not Any:
             check_type("result_type", result_type)
         check_id("workflow_id", workflow_id)
-        timeout = self._timeout(request_timeout)
-        if run_id is None:
-            found = await self._operations.describe(DescribeCall(run=RunRef(workflow_id, ""), request_timeout=timeout))
-        else:
-            check_id("run_id", run_id)
-            exact = await self._connection.find_run(RunRef(workflow_id, run_id))
-            if exact is None:
-                raise WorkflowNotFoundError(f"run {run_id} of workflow {workflow_id!r} is not known")
-            found = exact
-        return self._handle(found, result_type)
+        run = RunRef(workflow_id, "" if run_id is None else check_id("run_id", run_id))
+        call = DescribeCall(run=run, request_timeout=self._timeout(request_timeout))
+        return self._handle(await self._operations.describe(call), result_type)
 
     def list_workflows(
         self,

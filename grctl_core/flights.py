@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from grctl_core.errors import own_copy
+from grctl_core.errors import DeliveryUnknownError, NotSentError, own_copy
 
 __all__ = ["Flights"]
 
@@ -21,14 +21,31 @@ class Flights:
     def __init__(self) -> None:
         self._flying: dict[str, tuple[str, asyncio.Future[_Landed]]] = {}
 
-    async def join(self, run_id: str, operation: str, fly: Callable[[], Awaitable[None]]) -> None:
+    async def join(
+        self, run_id: str, operation: str, fly: Callable[[], Awaitable[None]], patience: float | None = None
+    ) -> None:
         """Fly, or wait for a flight of the same operation and end as it does. Another operation waits its turn.
 
         When the caller that leads a flight is cancelled, one of those that joined it leads anew.
+
+        Args:
+            run_id: the run.
+            operation: cancel or terminate.
+            fly: carries it through.
+            patience: seconds that a flight of somebody else may take; None for ever.
+
+        Raises:
+            DeliveryUnknownError: the flight that was joined takes longer.
+            NotSentError: one of another operation does.
+
         """
         while (current := self._flying.get(run_id)) is not None:
             kind, landing = current
-            carried_through, error = await asyncio.shield(landing)
+            await asyncio.wait([landing], timeout=patience)
+            if not landing.done():
+                late = f"a {kind} of run {run_id} is on its way and has not been answered within {patience} s"
+                raise DeliveryUnknownError(late) if kind == operation else NotSentError(f"{operation} not sent: {late}")
+            carried_through, error = landing.result()
             if kind != operation or not carried_through:
                 continue
             if error is not None:

@@ -68,6 +68,7 @@ class WorkflowHandle(Generic[T]):
 
         Raises:
             EventLoopError: looked at outside the event loop of the connection.
+            ConnectionClosedError: the connection was closed before the end was known.
 
         """
         return self._end.future()
@@ -127,7 +128,9 @@ class WorkflowHandle(Generic[T]):
     ) -> None:
         """Send an event to the run. Events of one handle arrive in the order of the calls.
 
-        Returning means that the server accepted the event, not that the workflow has handled it.
+        Returning means that the server accepted the event, not that the workflow has handled it. The server gives an
+        event to the latest run of the workflow id: where this handle's run has ended without the handle knowing, and a
+        newer one runs, a server takes it for that one (the embedded engine refuses it).
 
         Args:
             event_name: an event that the workflow type handles.
@@ -157,10 +160,10 @@ class WorkflowHandle(Generic[T]):
             request_timeout=self._timeout(request_timeout),
         )
         async with self._order:
-            if self._end.outcome is not None:
+            if self.run_info.is_finished:
                 raise WorkflowFinishedError(
                     f"event {event_name!r} not sent: run {self._run.run_id} of workflow {self._run.wf_id!r} has ended "
-                    f"({self._end.outcome.status})"
+                    f"({self.run_info.status})"
                 )
             await self._operations.send(call)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunEnd"]
 
+_EMPTY = Context()
+"""For callbacks that outlive a caller: they must not keep the span of whoever happened to wait first."""
+
 
 class RunEnd:
     """Where a handle keeps, and waits for, the end of its run.
@@ -100,7 +103,7 @@ class RunEnd:
     def hold(self, future: asyncio.Future[Any]) -> None:
         """Keep a future that is being waited for, and with it this object."""
         if not self._waiting and self._watch is not None:
-            self._watch.add_done_callback(self._settle)
+            self._watch.add_done_callback(self._settle, context=_EMPTY)
         self._waiting.add(future)
 
     def release(self, future: asyncio.Future[Any]) -> None:
@@ -114,7 +117,7 @@ class RunEnd:
             if _running_loop() is None:
                 raise EventLoopError("no event loop is running here: use a handle in the one of its connection")
             self._watch = self._connection.watch(self._run)
-            self._watch.add_done_callback(functools.partial(_settle_if_alive, weakref.ref(self)))
+            self._watch.add_done_callback(functools.partial(_settle_if_alive, weakref.ref(self)), context=_EMPTY)
         elif self._watch.get_loop() is not _running_loop():
             raise EventLoopError("this handle belongs to another event loop: the one that its connection was opened in")
         return self._watch
@@ -181,7 +184,7 @@ class _EndFuture(asyncio.Future[Any]):
         if not self.done():
             if self._waiters == 0:
                 self._end.hold(self)
-                super().add_done_callback(self._end.release)
+                super().add_done_callback(self._end.release, context=_EMPTY)
             self._waiters += 1
         super().add_done_callback(fn, context=context)
 
