@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +20,7 @@ from grctl_core.commands import (
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
+    NotSentError,
     UnsupportedOperationError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -33,7 +33,7 @@ from grctl_core.protocols import Connection
 from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
 from grctl_core.run import RunInfo, RunRef
 from grctl_core.type_cache import TypeCache
-from grctl_core.wire import Wire, refusal
+from grctl_core.wire import Wire, in_time, refusal
 
 __all__ = ["Operations"]
 
@@ -111,11 +111,11 @@ class Operations:
         """Terminate the run that is active, and wait for its end.
 
         Raises:
-            WorkflowAlreadyRunningError: it is unknown whether it ends, or it has not within the request timeout.
+            WorkflowAlreadyRunningError: the terminate is in doubt, or could not be sent as a look at the run timed
+                out; or the run has not ended within the request timeout.
 
         """
         run = RunRef(call.run.wf_id, conflict.run_id or "")
-        limit = asyncio.timeout(call.request_timeout)
         try:
             await self._terminate(
                 TerminateCall(
@@ -124,16 +124,13 @@ class Operations:
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
-            async with limit:
-                await self._connection.watch(run)
+            await in_time(self._connection.watch(run), call.request_timeout, "it has not ended")
         except (WorkflowFinishedError, WorkflowNotFoundError):
             return  # it ended by itself, or its records are gone
-        except (DeliveryUnknownError, TimeoutError) as error:
-            if isinstance(error, TimeoutError) and not limit.expired():
-                raise
+        except (DeliveryUnknownError, NotSentError) as error:
             raise WorkflowAlreadyRunningError(
                 f"nothing was started: run {run.run_id} of workflow {run.wf_id!r} was to be terminated first, and is "
-                f"not known to have ended: {str(error) or f'it has not within {call.request_timeout:g} s'}",
+                f"not known to have ended: {error}",
                 run_id=conflict.run_id,
                 code=conflict.code,
                 detail=conflict.detail,
@@ -156,7 +153,7 @@ class Operations:
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
         attempts = EndAttempts(self._wire, command, call.run)
         await self._flights.join(
-            call.run.run_id,
+            call.run,
             call.operation,
             lambda: self._attempts(call, attempts.proceed, settle_doubt=True),
             call.request_timeout,

@@ -76,6 +76,8 @@ class _Attempts:
                 raise refusal(reply, self._operation, self._run)
         except DeliveryUnknownError as error:
             error.operation, error.run = self._operation, self._run
+            if self._doubt is not None and self._doubt.link != error.link:
+                error.link = None  # two attempts in doubt on two links: neither link's answer settles both
             self._doubt = error
             raise
         except GrctlError:
@@ -235,12 +237,12 @@ class EndAttempts(_Attempts):
         earlier = self._doubt
         try:
             await self._send(self._command, timeout)
-        except WorkflowFinishedError:
+        except WorkflowFinishedError as error:
             if earlier is None:
                 raise
             ended = await self._look(timeout)
             if ended is None:
-                raise
+                raise _still(earlier, "it has ended since, and its record does not say how") from error
             return ended
         return None
 
