@@ -126,12 +126,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         run: the RunInfo that a describe is answered with.
         payload: the encoded answer to a query.
         error: why it was refused.
-        link: number of the broker connection that it came over. Commands sent over one link are handled in order
-            as far as a describe is concerned (docs/protocol.md, section 2), over two links they are not.
+        link: number of the broker connection that it came over, None where the transport does not say. Commands sent
+            over one link are handled in order as far as a describe is concerned (docs/protocol.md, section 2), over
+            two links they are not.
     """
 
     success: bool
     run: RunInfo | None = None
     payload: bytes | None = None
     error: ReplyError | None = None
-    link: int = 0
+    link: int | None = None

@@ -19,6 +19,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.durations import to_seconds
 from grctl_core.errors import (
     ConnectionClosedError,
     EventLoopError,
@@ -76,6 +77,8 @@ class Engine:
         self.limits = EngineLimits() if limits is None else limits
         if not isinstance(self.limits, EngineLimits):
             raise InvalidInputError(f"limits must be EngineLimits, not {type(limits).__name__}")
+        if clock is not None and not isinstance(clock, Clock):
+            raise InvalidInputError(f"clock must be a Clock, such as ManualClock(), not {type(clock).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self._definitions = resolve_all(workflows)
         self._runs = RunTable(self.limits)
@@ -196,13 +199,17 @@ class Engine:
 
         return HistoryReader(find, check_usable, follow=follow, owner=owner)
 
-    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+    async def list_runs(
+        self, run_filter: RunFilter, *, check: Callable[[], None] | None = None
+    ) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that are there now, each once, in the order of their start."""
         self._check_usable()
         self._runs.forget_expired(self.clock.now())
         for number, run in enumerate(self._runs.all(), 1):
             if run_filter.admits(run.info):
                 yield run.current_info
+                if check is not None:
+                    check()
             if number % _PAGE == 0:
                 await asyncio.sleep(0)
 
@@ -212,7 +219,13 @@ class Engine:
             run.settle_watchers(None, error, owner)
             run.wake_followers(error, owner)
 
-    async def close(self, grace: float = 5.0, *, error: Callable[[], Exception] | None = None) -> None:
+    async def close(
+        self,
+        grace: float = 5.0,
+        *,
+        error: Callable[[], Exception] | None = None,
+        closer: asyncio.Task[Any] | None = None,
+    ) -> None:
         """Take no more commands, wait up to ``grace`` seconds for running steps, abandon the rest. Idempotent.
 
         Runs that are going on end nowhere: who waits for one gets a ConnectionClosedError. Steps that sleep on a
@@ -221,14 +234,16 @@ class Engine:
         Args:
             grace: seconds.
             error: makes the error of those who wait, instead of the engine's own.
+            closer: the task that closes, where that is not the present one: if it is a step, it is not waited for.
 
         """
         if self._closed:
             return
+        seconds = to_seconds("grace", grace, zero=True)
         self._check_usable()
         self._closed = True
         try:
-            await self._host.close(grace)
+            await self._host.close(seconds, closer or asyncio.current_task())
         finally:
             self.clock.detach(self._host)
             for run in self._runs.all():
@@ -257,8 +272,8 @@ class Engine:
         if run is None:
             return replies.NOT_FOUND
         state = run.state
-        if state is None:
-            return replies.FINISHED
+        if state is None or (command.run is not None and command.run.run_id != run.info.id):
+            return replies.FINISHED  # also where the sender means an earlier run, which cannot be going on
         if state.inbox is not None and len(state.inbox) >= self.limits.inbox and state.kind is not StateKind.WAIT:
             return replies.inbox_full(self.limits.inbox)
         self._host.feed(run, inputs.Event(command.event_name, command.payload))

@@ -7,7 +7,7 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grctl_engine.effects import Step
 
@@ -105,11 +105,12 @@ class Executor:
         if execution.sleeping == 0:
             self._sleeping -= 1
 
-    async def close(self, grace: float, *, wait_for_sleepers: bool) -> None:
+    async def close(self, grace: float, *, wait_for_sleepers: bool, closer: asyncio.Task[Any] | None = None) -> None:
         """Start nothing more, wait up to ``grace`` seconds for what is running, abandon the rest.
 
         Args:
             grace: seconds.
+            closer: the task that closes: a step that does so cannot be waited for by itself.
             wait_for_sleepers: whether to wait for steps that sleep on the engine's clock.
 
         """
@@ -119,11 +120,11 @@ class Executor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         try:
-            while (tasks := self._tasks(sleepers=wait_for_sleepers)) and (left := deadline - loop.time()) > 0:
+            while (tasks := self._tasks(closer, sleepers=wait_for_sleepers)) and (left := deadline - loop.time()) > 0:
                 # In short turns where one that goes to sleep meanwhile will sleep for ever.
                 await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
         finally:
-            tasks = self._tasks(sleepers=True)
+            tasks = self._tasks(closer, sleepers=True)
             for execution in list(self._running):
                 self.abandon(execution)
         if tasks:
@@ -131,13 +132,11 @@ class Executor:
             if stubborn:
                 _log.warning("%d steps go on although they were cancelled", len(stubborn))
 
-    def _tasks(self, *, sleepers: bool) -> list[asyncio.Task[None]]:
-        # The step that closes the engine cannot wait for itself.
-        own = asyncio.current_task()
+    def _tasks(self, closer: asyncio.Task[Any] | None, *, sleepers: bool) -> list[asyncio.Task[None]]:
         return [
             execution.task
             for execution in self._running
-            if execution.task is not None and execution.task is not own and (sleepers or not execution.sleeping)
+            if execution.task is not None and execution.task is not closer and (sleepers or not execution.sleeping)
         ]
 
     def _launch(self, execution: StepExecution) -> None:

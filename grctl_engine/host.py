@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import os
@@ -133,9 +134,9 @@ class RunHost:
         if self.journal is not None:
             self.journal.appended(run, entry)
 
-    async def close(self, grace: float) -> None:
+    async def close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
-        await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself)
+        await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself, closer=closer)
         for run in self._runs.all():
             _clear_timers(run)
 

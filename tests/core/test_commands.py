@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from grctl_core.commands import Command
+from grctl_core.commands import Command, Reply
 from grctl_core.ids import check_id
 
 from .scripted import run_info
@@ -26,6 +26,10 @@ def test_each_command_has_a_kind_an_id_and_a_time(cls: Any) -> None:
     assert check_id("id", made[0].id)
     assert abs((datetime.now(UTC) - made[0].created_at).total_seconds()) < 60
     assert made[0].headers is None
+
+
+def test_a_reply_says_nothing_of_its_link_unless_the_transport_does() -> None:
+    assert Reply(success=True).link is None
 
 
 def test_the_kinds_are_the_servers() -> None:

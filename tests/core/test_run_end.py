@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from grctl_core import run_end
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import (
     ConnectionClosedError,
@@ -20,15 +22,15 @@ from grctl_core.errors import (
     WorkflowTimeoutError,
 )
 from grctl_core.handle import WorkflowHandle
+from grctl_core.outcome import decode_outcome
 from grctl_core.run_end import RunEnd
 
-from .scripted import ScriptedConnection, run_info, settle
+from .scripted import ScriptedConnection, handle_to, run_info, settle
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection, client: WorkflowClient) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client.get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 @pytest.fixture
@@ -214,5 +216,30 @@ async def test_another_event_loop_is_told_so(connection: ScriptedConnection, han
             await handle.result()
 
     await asyncio.to_thread(asyncio.run, elsewhere())
-    with pytest.raises(EventLoopError):
+    with pytest.raises(EventLoopError, match="no event loop is running here"):
         await asyncio.to_thread(lambda: handle.future)
+
+
+async def test_ends_in_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the end of one run is being taken, that of another is, in another thread's event loop."""
+    results: list[object] = []
+
+    async def wait_for_an_end(result: object) -> None:
+        connection = ScriptedConnection()
+        handle = handle_to(connection)
+        waiting = asyncio.create_task(handle.result())
+        await settle()
+        connection.end("R1", result=result)
+        async with asyncio.timeout(10):
+            results.append(await waiting)
+
+    def decode_meanwhile(*args: Any) -> Any:
+        monkeypatch.undo()
+        thread = threading.Thread(target=asyncio.run, args=(wait_for_an_end("there"),))
+        thread.start()
+        thread.join()
+        return decode_outcome(*args)
+
+    monkeypatch.setattr(run_end, "decode_outcome", decode_meanwhile)
+    await wait_for_an_end("here")
+    assert results == ["there", "here"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import weakref
 from collections.abc import AsyncIterator
@@ -17,13 +18,12 @@ from grctl_core.errors import (
 )
 from grctl_core.handle import WorkflowHandle
 
-from .scripted import ScriptedConnection, other_tasks, run_info, settle
+from .scripted import ScriptedConnection, handle_to, other_tasks, run_info, settle
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection, client: WorkflowClient) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client.get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 @pytest.fixture
@@ -110,6 +110,45 @@ async def test_a_future_that_only_a_task_awaits_survives_a_collection(
     assert results == [7, 7]
     gc.collect()
     assert end() is None
+
+
+class Span:
+    """What a tracer keeps in a context variable."""
+
+
+current_span: contextvars.ContextVar[Span] = contextvars.ContextVar("current_span")
+
+
+@pytest.mark.parametrize("wait", ["result", "outcome", "look", "future", "one future for both"])
+async def test_the_context_of_the_first_who_waited_is_let_go(
+    connection: ScriptedConnection, handle: WorkflowHandle[Any], wait: str
+) -> None:
+    shared = handle.future if wait == "one future for both" else None
+    spans: list[weakref.ref[Span]] = []
+
+    async def first() -> None:
+        span = Span()
+        spans.append(weakref.ref(span))
+        current_span.set(span)
+        if wait == "look":
+            _ = handle.future
+        elif wait in ("result", "outcome"):
+            await getattr(handle, wait)()
+        else:
+            await asyncio.wait([shared or handle.future])
+
+    waiting = asyncio.create_task(first())
+    await settle()
+    behind = asyncio.create_task(asyncio.wait([shared or handle.future]))
+    await settle()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    del waiting
+    gc.collect()
+    assert not behind.done()
+    assert spans[0]() is None
+    connection.end("R1", result=7)
+    await behind
 
 
 async def test_dropping_the_handle_ends_the_watch(connection: ScriptedConnection, client: WorkflowClient) -> None:
