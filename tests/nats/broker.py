@@ -58,7 +58,8 @@ class Broker:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8")
+        path = self.folder / "log"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     async def __aenter__(self) -> Self:
         try:
