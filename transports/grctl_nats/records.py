@@ -13,6 +13,7 @@ import msgspec
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
+    GrctlError,
     NotDeliveredError,
     ServerError,
     UnsupportedOperationError,
@@ -155,8 +156,8 @@ class Records:
                     raise DeliveryUnknownError(
                         f"{link.server} has not gone on with its answer within {self._timeout:g} s", link=link.number
                     ) from None
-                if message is None:
-                    raise DeliveryUnknownError(f"the connection to {link.server} was lost", link=link.number)
+                if isinstance(message, GrctlError):
+                    raise message
                 status = (message.headers or {}).get("Status")
                 if status == "503":
                     raise _no_stream(link)
