@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -87,6 +86,8 @@ class NatsConnection:
 
         """
         loop = asyncio.get_running_loop()
+        for other in [loop for loop in _shared if loop.is_closed()]:
+            del _shared[other]
         shared = _shared.get(loop)
         if shared is not None and not shared.is_usable():
             shared = None
@@ -131,7 +132,11 @@ class NatsConnection:
         try:
             return await opening
         except asyncio.CancelledError:
+            # The driver swallows a cancellation that comes while its socket becomes ready.
             opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close(grace=0)
             raise
 
     @classmethod
@@ -349,7 +354,8 @@ class _Shared(msgspec.Struct):
         return not connection._closing  # noqa: SLF001 - its own module
 
 
-_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = weakref.WeakKeyDictionary()
+_shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
+"""Held until the loop is closed and somebody connects in another one."""
 _EMPTY = contextvars.Context()
 
 
