@@ -50,9 +50,10 @@ async def nothing_left():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-        async with asyncio.timeout(10):
-            while asyncio.all_tasks() - before - {asyncio.current_task()} or _open_files() - files:
-                await asyncio.sleep(0.005)
+        deadline = asyncio.get_running_loop().time() + 10
+        while left := (asyncio.all_tasks() - before - {asyncio.current_task()}) | (_open_files() - files):
+            assert asyncio.get_running_loop().time() < deadline, f"left behind: {left}"
+            await asyncio.sleep(0.005)
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
 
