@@ -96,7 +96,7 @@ class NatsConnection:
             # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
             task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
             shared = _shared[loop] = _Shared(task, settings.servers)
-        elif servers is not None or options:
+        elif servers is not None or options.get("context") is not None:
             wanted = read_settings(servers, **options).servers
             if wanted != shared.servers:
                 warnings.warn(
@@ -130,9 +130,9 @@ class NatsConnection:
         settings = read_settings(servers, **options)
         opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
         try:
-            return await opening
+            return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The driver swallows a cancellation that comes while its socket becomes ready.
+            # The driver swallows a cancellation that comes while its socket becomes ready: so it is not its to see.
             opening.cancel()
             await asyncio.wait([opening])
             if not opening.cancelled() and opening.exception() is None:

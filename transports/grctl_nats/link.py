@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,6 +42,7 @@ stuck in flushing to a peer that does not read."""
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
+_EMPTY = contextvars.Context()
 
 
 class Link:
@@ -133,7 +135,8 @@ class Link:
         self._waiting[token] = (subject, reply)
         try:
             await self._publish(subject, body, headers, f"{self._inbox}.{token}")
-            timer = loop.call_later(timeout, self._expire, reply, timeout)
+            # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
+            timer = loop.call_later(timeout, self._expire, reply, timeout, context=_EMPTY)
             try:
                 message = await reply
             finally:
