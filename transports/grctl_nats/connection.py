@@ -240,8 +240,7 @@ class NatsConnection:
     async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits; ends in an error when the connection is lost meanwhile."""
         self._check_usable()
-        state = await self._records.state()
-        runs = list_runs(self._uplink.link, run_filter, state.last_seq, self._settings.request_timeout)
+        runs = list_runs(self._uplink.link, run_filter, self._settings.request_timeout)
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
