@@ -108,6 +108,16 @@ class Records:
                 body["seq"] = part[-1].seq + 1  # cut by bytes: go on behind the last one
         return found
 
+    async def exists(self) -> bool:
+        """Whether the stream is there, also where it cannot be read at the moment; only the broker's word says no."""
+        try:
+            await self.state()
+        except UnsupportedOperationError:
+            return False
+        except ServerError:
+            return True
+        return True
+
     async def state(self) -> StreamState:
         """Return the state of the stream.
 
