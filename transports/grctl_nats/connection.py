@@ -17,6 +17,7 @@ from typing import Any, Self, Unpack
 import msgspec
 
 from grctl_core.commands import CancelCommand, Command, DescribeCommand, EventCommand, Reply, StartCommand
+from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
@@ -58,7 +59,10 @@ class NatsConnection:
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners: list[ConnectionListener] = []
         self._slots = asyncio.Semaphore(settings.max_in_flight)
-        self._in_flight: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closer: asyncio.Task[None] | None = None
         self._closing = False
         self._closed = False
         self._clock_ahead = timedelta()
@@ -170,15 +174,19 @@ class NatsConnection:
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Send one command; see ``grctl_core.protocols.Connection.request``."""
         self._check_usable()
-        task = asyncio.current_task()
-        if task is not None:
-            self._in_flight.add(task)
+        self._under_way += 1
+        self._idle.clear()
         try:
             await self._guard(command)
             reply = await self._send(command, timeout)
+        except DeliveryUnknownError:
+            if type(command) is StartCommand:
+                self._deadlines.uphold(command.run)  # should it have been started nevertheless
+            raise
         finally:
-            if task is not None:
-                self._in_flight.discard(task)
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
         if type(command) is StartCommand and reply.success:
             self._deadlines.uphold(command.run)
         return reply
@@ -255,24 +263,32 @@ class NatsConnection:
 
         return remove
 
-    async def close(self, *, grace: float = 5.0) -> None:
-        """Close. Idempotent.
+    async def close(self, *, grace: Duration = 5.0) -> None:
+        """Close.
+
+        Idempotent: whoever else calls it meanwhile returns when it is closed. It goes on when its caller is cancelled.
 
         Args:
-            grace: seconds that requests under way may take to end; after that they end as DeliveryUnknownError.
+            grace: how long requests under way may take to end, in seconds or as a timedelta; after that they end as
+                DeliveryUnknownError.
+
+        Raises:
+            InvalidInputError: ``grace`` is no duration; nothing was closed.
+            EventLoopError: this is not the connection's event loop.
 
         """
-        if self._closing:
-            return
+        seconds = to_seconds("grace", grace, zero=True)
         self._check_loop()
-        self._closing = True
-        own = asyncio.current_task()
-        under_way = [task for task in self._in_flight if task is not own]
-        if under_way and grace > 0:
-            # Their callers may go on for long: what counts is that they leave request().
-            deadline = self._loop.time() + grace
-            while self._in_flight - {own} and self._loop.time() < deadline:
-                await asyncio.sleep(0.01)
+        if self._closer is None:
+            self._closing = True
+            closing = self._close(seconds)
+            self._closer = self._loop.create_task(closing, name="grctl-nats-close", context=contextvars.Context())
+        await asyncio.shield(self._closer)
+
+    async def _close(self, grace: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
         self._closed = True
         await self._deadlines.close()
         await self._watcher.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -48,7 +50,24 @@ class _Witness(ssl.SSLContext):
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         self.used = True
+        logging.getLogger("asyncio").addFilter(_EOF_FILTER)  # adds it once
         return self.inner.wrap_bio(*args, **kwargs)
+
+
+@functools.cache
+def _default_context() -> ssl.SSLContext:
+    """Return the context with the system's authorities; loading them takes milliseconds."""
+    return ssl.create_default_context()
+
+
+class _EofFilter(logging.Filter):
+    """Drops one line that asyncio logs whenever a TLS connection of the driver ends, and that means nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "returning true from eof_received() has no effect when using ssl"
+
+
+_EOF_FILTER = _EofFilter()
 
 
 async def dial(server: Server, settings: Settings, timeout: float) -> Link:
@@ -82,7 +101,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if link is not None:
             link.lose(str(client.last_error or "closed by the broker"))
 
-    witness = _Witness(settings.tls or ssl.create_default_context())
+    witness = _Witness(settings.tls or _default_context())
     try:
         async with asyncio.timeout(timeout):
             await client.connect(

@@ -25,6 +25,8 @@ _log = logging.getLogger("grctl.nats")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _DIAL_TIMEOUT = 2.0
+_LAST_TRY = 0.1
+"""Seconds before the end of the connect timeout at which the last try begins."""
 _SHORTEST_DIAL = 0.05
 
 
@@ -46,6 +48,7 @@ class Uplink:
         self._link: Link | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._trouble: GrctlError | None = None
         self._closed = False
 
     @property
@@ -60,7 +63,8 @@ class Uplink:
         if self._closed:
             raise closed_error()
         if self._link is None or not self._link.is_up:
-            raise NotSentError("not sent: the connection to the broker is lost, and being made anew")
+            why = f" (so far in vain: {self._trouble})" if self._trouble is not None else ""
+            raise NotSentError(f"not sent: the connection to the broker is lost, and being made anew{why}")
         return self._link
 
     async def wait_up(self) -> Link:
@@ -100,9 +104,9 @@ class Uplink:
                 raise
             except GrctlError:
                 left = deadline - loop.time()
-                if left <= pause:
+                if left <= _LAST_TRY:
                     raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(left - _LAST_TRY, 0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._keeper = loop.create_task(self._keep_up(), name="grctl-nats-uplink")
 
@@ -138,6 +142,7 @@ class Uplink:
                     asyncio.get_running_loop().time() + _DIAL_TIMEOUT * len(self._settings.servers)
                 )
             except GrctlError as error:
+                self._trouble = error
                 if type(error) is not said:  # once for each kind of trouble
                     said = type(error)
                     _log.warning("the connection is lost, trying on: %s", error)
@@ -175,6 +180,7 @@ class Uplink:
 
     def _take(self, link: Link) -> None:
         self._link = link
+        self._trouble = None
         self._up.set()
         self._changed(True)
 
