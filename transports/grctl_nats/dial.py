@@ -9,7 +9,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -37,12 +37,12 @@ class UntrustedError(ConnectionFailedError):
 
 
 class _Witness(ssl.SSLContext):
-    """A TLS context that knows whether it was used: the driver goes on in plaintext with a broker that offers no TLS."""
+    """A TLS context that knows whether it was used: the driver goes on in plaintext where no TLS is offered."""
 
     inner: ssl.SSLContext
     used: bool
 
-    def __new__(cls, inner: ssl.SSLContext) -> _Witness:
+    def __new__(cls, inner: ssl.SSLContext) -> Self:
         self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         self.inner = inner
         self.used = False
@@ -160,7 +160,7 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
             return {"user_credentials": settings.credentials, "token": guarded("")}
         try:
             nkeys.from_seed(bytearray(str(settings.nkey).encode()))
-        except Exception:
+        except Exception:  # noqa: BLE001 - nkeys raises what it finds
             raise InvalidInputError("nkey: this is no user seed, a character of it seems to be wrong") from None
         return {"nkeys_seed_str": settings.nkey, "token": guarded("")}
     if settings.token:
@@ -175,12 +175,14 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
 
 def _no_tls(server: Server) -> UntrustedError:
     return UntrustedError(
-        f"{server.url} offers no TLS, and what asks for TLS never falls back to plaintext: turn TLS on at the broker, or write "
-        "nats:// and pass no TLS files if an unprotected connection is what you want"
+        f"{server.url} offers no TLS, and what asks for TLS never falls back to plaintext: turn TLS on at the broker, "
+        "or write nats:// and pass no TLS files if an unprotected connection is what you want"
     )
 
 
-def _explain(server: Server, error: Exception, causes: list[Exception], timeout: float) -> GrctlError:
+def _explain(  # noqa: C901, PLR0911 - one cause after the other
+    server: Server, error: Exception, causes: list[Exception], timeout: float
+) -> GrctlError:
     """Say what a failed attempt means, and what to do."""
     import nats.errors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -77,7 +78,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             if not follow:
                 return
             known = wire.decode_run_info(info)
-            ended = await _through_losses(uplink, lambda: has_ended(records, known), for_ever=True)
+            ended = await _through_losses(uplink, functools.partial(has_ended, records, known), for_ever=True)
             if not ended:
                 await hints.wait()
     finally:

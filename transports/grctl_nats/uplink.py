@@ -146,7 +146,7 @@ class Uplink:
                 if type(error) is not said:  # once for each kind of trouble
                     said = type(error)
                     _log.warning("the connection is lost, trying on: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - nothing may end this task
                 _log.exception("connecting failed in an unexpected way, trying on")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -146,7 +146,7 @@ class Watcher:
                     for run_id in run_ids:
                         del self._due[run_id]
                     await self._confirm([self._waits[run_id] for run_id in run_ids if run_id in self._waits])
-            except Exception:  # nothing may end this task: ten thousands may wait for it
+            except Exception:  # noqa: BLE001 - nothing may end this task: ten thousands may wait for it
                 _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
 
     def _sweep(self) -> None:
