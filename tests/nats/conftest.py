@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import os
 import warnings
 from pathlib import Path
 
@@ -62,9 +62,7 @@ def _open_files() -> set[str]:
     """Name what this process has open: sockets, pipes, files."""
     folder = Path("/proc/self/fd")
     found = set()
-    for entry in os.listdir(folder) if folder.is_dir() else []:
-        try:
-            found.add(f"{entry} {os.readlink(folder / entry)}")
-        except OSError:
-            continue
+    for entry in folder.iterdir() if folder.is_dir() else []:
+        with contextlib.suppress(OSError):
+            found.add(f"{entry.name} {entry.readlink()}")
     return {name for name in found if "socket:" in name}

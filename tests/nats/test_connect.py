@@ -107,7 +107,7 @@ class TestOnePerLoop:
 
     async def test_the_warning_shows_no_password(self, broker, server):
         first = await connect(broker.url)
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="elsewhere") as caught:
             await connect("nats://me:s3cr3t@elsewhere:1")
         assert "s3cr3t" not in str(caught[0].message)
         assert caught[0].filename == __file__
@@ -201,7 +201,7 @@ class TestLoops:
 class TestRequests:
     async def test_more_than_the_limit_queue(self, broker, server):
         held: list[object] = []
-        server.answer = lambda command: held.append(command)
+        server.answer = held.append
         async with await NatsConnection.open(broker.url, max_in_flight=3) as connection:
             asking = [
                 asyncio.create_task(connection.request(DescribeCommand(wf_id=f"w{n}"), timeout=20)) for n in range(10)

@@ -8,7 +8,7 @@ from typing import Any
 
 import nats
 import pytest
-from broker import Broker
+from broker import Broker, sync
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -68,7 +68,7 @@ async def responding(broker: Broker, **options: Any) -> Responder:
     client = await nats.connect(broker.url, allow_reconnect=False, error_cb=ignore, **options)
     made = Responder(client)
     await client.subscribe("ask.>", cb=made.hear)
-    await client.flush()
+    await sync(client)
     return made
 
 
@@ -102,7 +102,7 @@ class TestFates:
         assert responder.messages[0].headers is None
 
     async def test_nobody_listens(self, link):
-        with pytest.raises(NotDeliveredError, match="no server listens on 'ask.x'"):
+        with pytest.raises(NotDeliveredError, match=r"no server listens on 'ask\.x'"):
             await within(link.request("ask.x", b"", None, LONG))
         assert nothing_waits(link)
 
@@ -391,7 +391,7 @@ class TestMany:
             await message.respond(message.data)
 
         await responder.client.subscribe("echo", cb=hear)
-        await responder.client.flush()
+        await sync(responder.client)
         asking = [link.request("echo", str(n).encode(), None, LONG) for n in range(10_000)]
         answers = await within(asyncio.gather(*asking))
         assert [int(message.data) for message in answers] == list(range(10_000))

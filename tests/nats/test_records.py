@@ -4,7 +4,7 @@ import json
 
 import nats
 import pytest
-from broker import Broker
+from broker import Broker, sync
 from fake_server import FakeServer
 
 from grctl_core.errors import (
@@ -118,7 +118,7 @@ class Scripted:
                 await self.client.publish(message.reply, body, headers=headers)
 
         await self.client.subscribe(subject, cb=hear)
-        await self.client.flush()
+        await sync(self.client)
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ class TestErrors:
             {"user": "all", "password": "x"},
             {"user": "some", "password": "x", "permissions": {"publish": {"deny": ["$JS.API.DIRECT.GET.>"]}}},
         ]
-        async with Broker({"authorization": {"users": users}}) as broker:
+        async with Broker({"authorization": {"users": users}}) as broker:  # noqa: SIM117 - it has the address
             async with FakeServer(broker.url, user="all", password="x"):
                 settings = read_settings(broker.url, user="some", password="x")
                 link = await dial(settings.servers[0], settings, 15)

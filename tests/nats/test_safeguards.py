@@ -1,4 +1,4 @@
-"""What keeps the server's defects from the user: each with and without. docs/protocol.md, section 8, has the numbers."""
+"""What keeps the server's defects from the user, each with and without; numbered as in docs/protocol.md, section 8."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestCancel:
         await server.put_run(new_run(started_at=None))
         guards = Safeguards(begun_within=0.03)
         async with await NatsConnection.open(broker.url, safeguards=guards) as connection:
-            with pytest.raises(NotSentError, match="has not begun within 0.03 s.*A terminate works at once"):
+            with pytest.raises(NotSentError, match=r"has not begun within 0\.03 s.*A terminate works at once"):
                 await connection.request(CancelCommand(wf_id="w"), timeout=20)
             assert "run.cancel" not in kinds(server)
             await connection.request(TerminateCommand(wf_id="w"), timeout=20)

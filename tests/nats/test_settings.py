@@ -194,7 +194,7 @@ class TestLogin:
     @pytest.mark.parametrize("content", ["", "x", "-----BEGIN NATS USER JWT-----\n"])
     def test_credentials_that_are_none(self, tmp_path, content):
         (tmp_path / "bad.creds").write_text(content)
-        with pytest.raises(InvalidInputError, match="credentials: .*bad.creds' holds no JWT and seed"):
+        with pytest.raises(InvalidInputError, match=r"credentials: .*bad\.creds' holds no JWT and seed"):
             read_settings("a", credentials=tmp_path / "bad.creds")
 
     def test_a_credentials_path_of_home(self, tmp_path, monkeypatch):

@@ -279,7 +279,7 @@ class TestTrouble:
         await server.end(run)
         await within(waiting)
 
-    async def test_a_purged_stream(self, server, connection, monkeypatch):
+    async def test_a_purged_stream(self, server, monkeypatch):
         monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 0.05)
         async with await NatsConnection.open(server.url) as connection:
             run = await going_on(server)
@@ -327,7 +327,7 @@ class TestTrouble:
             {"user": "all", "password": "x"},
             {"user": "some", "password": "x", "permissions": {"publish": {"deny": ["$JS.API.DIRECT.GET.>"]}}},
         ]
-        async with Broker({"authorization": {"users": users}}) as broker:
+        async with Broker({"authorization": {"users": users}}) as broker:  # noqa: SIM117 - it has the address
             async with FakeServer(broker.url, user="all", password="x") as server:
                 async with await NatsConnection.open(broker.url, user="some", password="x") as connection:
                     run = await going_on(server)
