@@ -82,10 +82,11 @@ async def compare(url: str, requests: int, rounds: int) -> None:
 
         async def reference(number: int) -> None:
             now = datetime.now(UTC)
-            run = {"id": "01M82CM2EPSQNNVV4233NRWD1P", "wf_id": f"order-{number}", "wf_type": "ProcessOrder", "created_at": now}
+            wf_id = f"order-{number}"
+            run = {"id": "01M82CM2EPSQNNVV4233NRWD1P", "wf_id": wf_id, "wf_type": "ProcessOrder", "created_at": now}
             inner = msgspec.msgpack.encode({"run_info": run, "input": _INPUT})
             body = {"id": "01M82CM2EPSQNNVV4233NRWD1Q", "k": "run.start", "m": inner, "t": now, "s": "c_0123abcd@host"}
-            reply = await nc.request(f"grctl_api.workflow.order-{number}", msgspec.msgpack.encode(body), timeout=5)
+            reply = await nc.request(f"grctl_api.workflow.{wf_id}", msgspec.msgpack.encode(body), timeout=5)
             msgspec.msgpack.decode(reply.data)
 
         print(f"{'at once':>8} {'':>10} {'us CPU':>8} {'per second':>11}   ratio of CPU, ours to the reference")
@@ -131,7 +132,8 @@ async def weigh(url: str, waits: int) -> None:
         print(f"waiting: {(with_waits - before) / waits / 1024:.2f} KB for each of {waits:,} handles waited for")
         bare = {id_: asyncio.get_running_loop().create_future() for id_ in ids}
         gc.collect()
-        print(f"         {(tracemalloc.get_traced_memory()[0] - with_waits) / waits / 1024:.2f} KB for a bare future in a dict, for comparison")
+        weight = (tracemalloc.get_traced_memory()[0] - with_waits) / waits / 1024
+        print(f"         {weight:.2f} KB for a bare future in a dict, for comparison")
         del bare
         for future in futures:
             future.cancel()
@@ -139,20 +141,21 @@ async def weigh(url: str, waits: int) -> None:
 
 
 async def main(requests: int, rounds: int, waits: int) -> None:
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, nats-py {version('nats-py')}")
+    versions = f"Python {platform.python_version()}, nats-py {version('nats-py')}"
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, {versions}")
     with tempfile.TemporaryDirectory() as store:
         broker = Broker(Path(store))
         await broker.start()
         responder = subprocess.Popen([sys.executable, __file__, "--respond", broker.url], stdout=subprocess.PIPE)  # noqa: ASYNC220, S603
         try:
-            assert responder.stdout is not None
-            await asyncio.to_thread(responder.stdout.readline)
+            await asyncio.to_thread(next, iter(responder.stdout or ()))
             await compare(broker.url, requests, rounds)
             await weigh(broker.url, waits)
         finally:
             responder.kill()
             responder.wait()
-            responder.stdout.close()
+            if responder.stdout is not None:
+                responder.stdout.close()
             await broker.stop()
 
 

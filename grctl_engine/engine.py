@@ -6,9 +6,11 @@ For development, tests and tools of one process. Nothing outlives the process: g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from grctl_core.commands import (
     CancelCommand,
@@ -29,7 +31,7 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
-from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 from grctl_engine import inputs, replies
 from grctl_engine.clock import Clock, SystemClock
@@ -39,6 +41,7 @@ from grctl_engine.host import RunHost
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.registry import resolve_all
+from grctl_engine.replay import ReplayError, replay
 from grctl_engine.run import Run
 from grctl_engine.run_table import RunTable
 from grctl_engine.state import StateKind
@@ -82,9 +85,7 @@ class Engine:
         self.clock: Clock = SystemClock() if clock is None else clock
         self._definitions = resolve_all(workflows)
         self._runs = RunTable(self.limits)
-        self._host = RunHost(
-            self.clock, self.limits, self._runs, journal=journal, enforce_timeouts=enforce_timeouts
-        )
+        self._host = RunHost(self.clock, self.limits, self._runs, journal=journal, enforce_timeouts=enforce_timeouts)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
@@ -130,6 +131,34 @@ class Engine:
     def feed(self, run: Run, input: inputs.Input) -> bool:
         """Give a run an input that no command makes, for a journal; whether that had any effect."""
         return self._host.feed(run, input)
+
+    def resume(
+        self, info: RunInfo, history: Sequence[HistoryEvent], store: dict[str, bytes], *, next_step: str | None = None
+    ) -> Run:
+        """Go on with a run that another engine began. The step that was under way is run again, from its beginning.
+
+        Args:
+            info: its record.
+            history: all of it.
+            store: its values, encoded.
+            next_step: name of the step that was dispatched last.
+
+        Raises:
+            ReplayError: that cannot be: its type is not registered, or its history is not such an engine's.
+
+        """
+        definition = self._definitions.get(info.wf_type)
+        if definition is None:
+            raise ReplayError(f"workflow type {info.wf_type!r} is not registered")
+        timeout = info.timeout if self._host.enforce_timeouts else None
+        state = replay(definition, history, timeout=timeout, next_step=next_step)
+        begun = {"worker_name": self.worker_id} if state.started_at is not None else {"started_at": None}
+        record = msgspec.structs.replace(info, status=RunStatus.RUNNING, **begun)
+        run = Run(record, definition, [], state, store or None)
+        for event in history:
+            self._host.take_over(run, event)
+        self._host.resume(run, state)
+        return run
 
     def watch(self, run: RunRef, *, owner: object = None) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``.

@@ -8,11 +8,12 @@ import itertools
 import os
 import socket
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
+from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunStatus
 from grctl_engine.clock import Clock
@@ -32,7 +33,7 @@ from grctl_engine.executor import Executor, StepExecution
 from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
-from grctl_engine.machine import transition
+from grctl_engine.machine import DEFAULT_WAIT_TIMEOUT, UNKNOWN_STEP_TIMEOUT, transition
 from grctl_engine.run import NIL, Entry, Run, encode_body
 from grctl_engine.run_table import RunTable
 from grctl_engine.state import RunState
@@ -99,6 +100,30 @@ class RunHost:
         run = Run(own, definition, [], state)
         self._runs.add(run)
         self.feed(run, Start(input))
+
+    def resume(self, run: Run, state: RunState) -> None:
+        """Go on with a run that another engine began. A step that was under way is run again."""
+        now = self.clock.now()
+        self._runs.add(run)
+        step, wait = state.step, state.wait
+        if step is not None and step.name in state.step_timeouts:
+            step.taken = False
+            self._dispatch(run, Dispatch(step), now)
+        elif step is not None:
+            self._set_timer(
+                run, SetTimer(TimerName.STEP, _left(UNKNOWN_STEP_TIMEOUT, step.since, now), step.number), now
+            )
+        elif wait is not None:
+            left = _left(wait.timeout or DEFAULT_WAIT_TIMEOUT, state.entered_at, now)
+            self._set_timer(run, SetTimer(TimerName.WAIT, left, wait.id), now)
+        if state.timeout is not None:
+            self._set_timer(run, SetTimer(TimerName.RUN, _left(state.timeout, state.accepted_at, now)), now)
+
+    def take_over(self, run: Run, event: HistoryEvent) -> None:
+        """Put an event into a run's history that another engine wrote."""
+        run.history.append(
+            Entry(next(self._numbers), event.kind, event.timestamp, event.encoded, event.worker_id, event.operation_id)
+        )
 
     def feed(self, run: Run, input: Input) -> bool:
         """Bring a run on by one input; whether that had any effect."""
@@ -196,6 +221,10 @@ class RunHost:
             result = None if effect.result == NIL else effect.result
             run.settle_watchers(EncodedOutcome(run=run.info, result=result, error=effect.error, reason=effect.reason))
         self._runs.finish(run)
+
+
+def _left(delay: timedelta, since: datetime, now: datetime) -> timedelta:
+    return max(timedelta(0), delay - (now - since))
 
 
 def _clear_timers(run: Run) -> None:

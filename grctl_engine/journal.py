@@ -6,7 +6,7 @@ from typing import Protocol
 
 from grctl_engine.effects import Effect
 from grctl_engine.inputs import Input
-from grctl_engine.machine import RunState
+from grctl_engine.state import RunState
 from grctl_engine.run import Entry, Run
 
 __all__ = ["Journal"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from grctl.dev_server.change import Change, Message
 from grctl.dev_server.limits import fit
 from grctl_core.history import HistoryEvent
-from grctl_core.outcome import EncodedOutcome
-from grctl_core.run import RunInfo, RunRef
+from grctl_core.outcome import EncodedOutcome, ErrorDetails
+from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_engine.effects import Effect, End, StoreUpdates
 from grctl_engine.inputs import Event, Input, Start, StepTaken
-from grctl_engine.machine import RunState
+from grctl_engine.state import RunState
 from grctl_engine.run import Entry, Run
 from grctl_nats import subjects, wire
 
@@ -105,6 +105,51 @@ class Journal:
         if len(entry.body) > self.max_value:
             entry.body = _encode({"too_large": len(entry.body)})
         self._write_change(run, Change([history_message(_as_event(run, entry))]))
+
+    def resume(self, run: Run, record: wire.RunState, task_seq: int, event_seqs: list[int]) -> None:
+        """Take over a run that the stream holds.
+
+        Args:
+            run: the run.
+            record: its state record.
+            task_seq: sequence of the record of its step; 0 for none.
+            event_seqs: sequences of the events that it got.
+
+        """
+        ref, state = run.info.ref, run.state
+        waiting = len(state.inbox or ()) if state is not None else 0
+        note = self._note(run)
+        note.had_events = bool(event_seqs)
+        note.events.extend(Message(subjects.events(ref.wf_id), b"", seq) for seq in event_seqs[-waiting:] if waiting)
+        if record.last_event_seq_id:
+            note.taken = Message(subjects.events(ref.wf_id), b"", record.last_event_seq_id)
+        if run.info.history_seq_id:
+            note.reported = Message(subjects.run_info(ref), b"", run.info.history_seq_id)
+        if task_seq:
+            note.task = Message(subjects.worker_task(ref), b"", task_seq)
+
+    def fail(self, info: RunInfo, record: wire.RunState, error: ErrorDetails, now: datetime) -> None:
+        """Write the end of a run that the stream holds and that cannot go on."""
+        ref = info.ref
+        took = max(0, (now - (record.started_at or now)) // timedelta(milliseconds=1))
+        event = HistoryEvent(
+            seq=0,
+            kind="run.failed",
+            timestamp=now,
+            wf_id=ref.wf_id,
+            run_id=ref.run_id,
+            encoded=_encode({"error": error, "duration_ms": took}),
+        )
+        failed = replace(info, status=RunStatus.FAILED, completed_at=now)
+        state = replace(record, kind="fail", entered_at=now, active_directive_id=None)
+        messages = [
+            Message(subjects.run_info(ref), wire.encode_run_info(failed)),
+            history_message(event),
+            Message(subjects.run_state(ref), wire.encode_run_state(state)),
+            Message(subjects.error(ref), wire.encode_error(error)),
+        ]
+        self._write(Change(messages, purge=[subjects.worker_task(ref), subjects.events(ref.wf_id)]))
+        self._ended(EncodedOutcome(run=failed, error=error))
 
     def stamp(self, info: RunInfo) -> RunInfo:
         """Return a RunInfo as the stream has it: with what the engine does not know, without what is its own."""

@@ -20,6 +20,7 @@ from grctl.dev_server.errors import DevServerError, LinkLostError
 from grctl.dev_server.faults import Faults
 from grctl.dev_server.journal import Journal
 from grctl.dev_server.link import Link, LinkKeeper
+from grctl.dev_server.restore import restore
 from grctl.dev_server.service import Service, max_value
 from grctl.dev_server.stream import ensure_stream
 from grctl.dev_server.writer import Writer
@@ -244,6 +245,8 @@ class DevServer:
             self._created = state.created
             self._service.has_past = state.last_seq > 0
             self._register_types()
+            if state.last_seq and (resumed := await restore(link, self.engine, self._journal)):
+                _log.info("%d runs go on where they were; steps that were cut off run again", resumed)
         await self._service.listen(link)
 
     def _register_types(self) -> None:

@@ -27,9 +27,16 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture
-async def connect(stack: AsyncExitStack) -> Callable[[str], Awaitable[Raw]]:
-    async def connect(url: str) -> Raw:
-        client = await nats.connect(url, reconnect_time_wait=0.02, max_reconnect_attempts=-1, error_cb=_say_nothing)
+async def connect(stack: AsyncExitStack) -> Callable[..., Awaitable[Raw]]:
+    async def connect(url: str, *, reconnect: bool = False) -> Raw:
+        # Only where the broker comes back: nats-py's reconnecting swallows the cancellation of its task now and then.
+        client = await nats.connect(
+            url,
+            allow_reconnect=reconnect,
+            reconnect_time_wait=0.02,
+            max_reconnect_attempts=-1 if reconnect else 1,
+            error_cb=_say_nothing,
+        )
         stack.push_async_callback(client.close)
         return Raw(client)
 
@@ -46,5 +53,5 @@ async def server() -> AsyncIterator[DevServer]:
 
 
 @pytest.fixture
-async def raw(server: DevServer, connect: Callable[[str], Awaitable[Raw]]) -> Raw:
+async def raw(server: DevServer, connect: Callable[..., Awaitable[Raw]]) -> Raw:
     return await connect(server.url)

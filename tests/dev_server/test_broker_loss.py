@@ -21,7 +21,7 @@ from .raw import PATIENCE, Raw, start_command, until
 
 RUNS = 100
 STEPS = 5
-Connect = Callable[[str], Awaitable[Raw]]
+Connect = Callable[..., Awaitable[Raw]]
 
 counting = Workflow(workflow_type="Counting")
 
@@ -96,7 +96,7 @@ async def check_batches_are_whole(raw: Raw) -> None:
 @pytest.mark.parametrize("how", ["kill", "restart", "pause"])
 async def test_in_the_middle_of_a_hundred_runs(connect: Connect, how: str) -> None:
     async with DevServer([counting]) as server:
-        raw = await connect(server.url)
+        raw = await connect(server.url, reconnect=True)
         ids = [new_ulid() for _ in range(RUNS)]
         tasks = [asyncio.create_task(run_one(raw, number, ids[number])) for number in range(RUNS)]
         for share in (0.0, 0.2, 0.5):

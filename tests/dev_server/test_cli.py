@@ -67,7 +67,7 @@ async def line(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 async def test_it_serves_and_stops_cleanly(
-    folder: Path, connect: Callable[[str], Awaitable[Raw]], number: signal.Signals, code: int
+    folder: Path, connect: Callable[..., Awaitable[Raw]], number: signal.Signals, code: int
 ) -> None:
     with running(folder, "shop:workflows", "--port", "0") as process:
         first = await line(process)

@@ -60,11 +60,11 @@ async def fragile_start(ctx: Context) -> Directive:
 
 @pytest.fixture
 def serve(stack, connect) -> Serve:
-    async def serve(*faults: Fault | What, seed: int = 0) -> tuple[DevServer, Raw]:
+    async def serve(*faults: Fault | What, reconnect: bool = False) -> tuple[DevServer, Raw]:
         rules = [fault if isinstance(fault, Fault) else Fault(what=fault) for fault in faults]
         hosted = [*workflows.workflows, hasty, patient, fragile]
-        server = await stack.enter_async_context(DevServer(hosted, faults=Faults(*rules, seed=seed)))
-        return server, await connect(server.url)
+        server = await stack.enter_async_context(DevServer(hosted, faults=Faults(*rules)))
+        return server, await connect(server.url, reconnect=reconnect)
 
     return serve
 
@@ -317,7 +317,7 @@ async def test_10_two_servers_do_everything_twice(serve: Serve) -> None:
 
 
 async def test_11_after_a_restart_starts_are_doubled_and_a_describe_takes_long(serve: Serve) -> None:
-    server, raw = await serve(Fault(what=What.RESTART_DOUBLES, seconds=0.3))
+    server, raw = await serve(Fault(what=What.RESTART_DOUBLES, seconds=0.3), reconnect=True)
     run = await raw.start("OrderApproval", "a", ORDER)
     await waits(raw, run)
     await server.kill_broker()

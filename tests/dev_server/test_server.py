@@ -32,7 +32,7 @@ from grctl_nats import subjects, wire
 from .raw import Raw, start_command, until, waits
 from .workflows import workflows
 
-Connect = Callable[[str], Awaitable[Raw]]
+Connect = Callable[..., Awaitable[Raw]]
 ORDER = {"order_id": "9", "qty": 1}
 
 
@@ -286,7 +286,7 @@ async def test_each_end_is_told(connect: Connect) -> None:
 
 async def test_a_stream_that_is_lost_takes_all_runs_with_it(connect: Connect, tmp_path: Path) -> None:
     async with DevServer(workflows, store_dir=tmp_path) as server:
-        raw = await connect(server.url)
+        raw = await connect(server.url, reconnect=True)
         await waits(raw, await raw.start("OrderApproval", "a", ORDER))
         await server.kill_broker()
         shutil.rmtree(tmp_path / "jetstream")

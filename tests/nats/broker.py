@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -14,7 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Broker", "executable"]
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+
+__all__ = ["Broker", "executable", "sync"]
 
 _PATIENCE = 20.0
 _PR_SET_PDEATHSIG = 1
@@ -32,6 +36,12 @@ def _die_with_parent() -> None:
     """Have the kernel end the server when the tests die, however they die."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+async def sync(client: Client) -> None:
+    """Wait until the broker has all that was sent; the driver's own flush overtakes what it has not written yet."""
+    with contextlib.suppress(NoRespondersError):
+        await client.request("nobody.listens.here", timeout=_PATIENCE)
 
 
 class Broker:
@@ -58,7 +68,8 @@ class Broker:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text(encoding="utf-8")
+        path = self.folder / "log"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     async def __aenter__(self) -> Self:
         try:
@@ -87,7 +98,10 @@ class Broker:
         } | self.config
         path = self.folder / "broker.conf"
         path.write_text(json.dumps(config), encoding="utf-8")
-        self._process = subprocess.Popen([executable(), "-c", str(path)], preexec_fn=_die_with_parent)
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment
+            [executable(), "-c", str(path)],
+            preexec_fn=_die_with_parent,  # noqa: PLW1509
+        )
         written = ports / f"nats-server_{self._process.pid}.ports"
         async with asyncio.timeout(_PATIENCE):
             while True:

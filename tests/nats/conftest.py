@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
-import os
 import warnings
 from pathlib import Path
 
@@ -50,9 +50,10 @@ async def nothing_left():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-        async with asyncio.timeout(10):
-            while asyncio.all_tasks() - before or _open_files() - files:
-                await asyncio.sleep(0.005)
+        deadline = asyncio.get_running_loop().time() + 10
+        while left := (asyncio.all_tasks() - before - {asyncio.current_task()}) | (_open_files() - files):
+            assert asyncio.get_running_loop().time() < deadline, f"left behind: {left}"
+            await asyncio.sleep(0.005)
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
 
@@ -61,9 +62,7 @@ def _open_files() -> set[str]:
     """Name what this process has open: sockets, pipes, files."""
     folder = Path("/proc/self/fd")
     found = set()
-    for entry in os.listdir(folder) if folder.is_dir() else []:
-        try:
-            found.add(f"{entry} {os.readlink(folder / entry)}")
-        except OSError:
-            continue
+    for entry in folder.iterdir() if folder.is_dir() else []:
+        with contextlib.suppress(OSError):
+            found.add(f"{entry.name} {entry.readlink()}")
     return {name for name in found if "socket:" in name}

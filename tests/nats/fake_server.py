@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import msgspec
 import nats
+from broker import sync
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -93,7 +94,7 @@ class FakeServer:
         )
         await self.api(f"STREAM.CREATE.{subjects.STREAM}", _STREAM)
         await self.client.subscribe(subjects.ALL_COMMANDS, cb=self._hear)
-        await self.client.flush()
+        await sync(self.client)
 
     async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
         """Ask JetStream."""
@@ -177,7 +178,7 @@ class FakeServer:
                 await self.client.publish(subject, body, headers=headers)
             else:
                 await self.put(subject, body, headers | {"Nats-Batch-Commit": "1"})
-        await self.client.flush()
+        await sync(self.client)
 
     async def purge(self) -> None:
         """Drop all records."""

@@ -13,6 +13,7 @@ from grctl_nats.safeguards import Safeguards
 from grctl_nats.settings import DEFAULT_SERVER, Server, Settings, read_settings
 
 SECRET = "s3cr3t-Pa55"
+CREDENTIALS = "-----BEGIN NATS USER JWT-----\nx\n-----BEGIN USER NKEY SEED-----\n"
 SEED = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY"
 
 
@@ -190,9 +191,15 @@ class TestLogin:
         with pytest.raises(InvalidInputError, match="holds no user seed"):
             read_settings("a", nkey=path)
 
+    @pytest.mark.parametrize("content", ["", "x", "-----BEGIN NATS USER JWT-----\n"])
+    def test_credentials_that_are_none(self, tmp_path, content):
+        (tmp_path / "bad.creds").write_text(content)
+        with pytest.raises(InvalidInputError, match=r"credentials: .*bad\.creds' holds no JWT and seed"):
+            read_settings("a", credentials=tmp_path / "bad.creds")
+
     def test_a_credentials_path_of_home(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
-        (tmp_path / "my.creds").write_text("x")
+        (tmp_path / "my.creds").write_text(CREDENTIALS)
         assert read_settings("a", credentials="~/my.creds").credentials == str(tmp_path / "my.creds")
 
 
@@ -291,7 +298,7 @@ class TestContext:
 
     def test_everything_of_it(self, save, tmp_path):
         creds = tmp_path / "my.creds"
-        creds.write_text("x")
+        creds.write_text(CREDENTIALS)
         save(
             "prod", {"description": "d", "url": "tls://a:1, tls://b:2", "creds": str(creds), "user": "", "jsdomain": ""}
         )

@@ -339,7 +339,7 @@ def survives(body: bytes) -> None:
         try:
             decoder(body)
         except DecodeError as error:
-            assert str(error)
+            assert str(error)  # noqa: PT017
 
 
 class TestGarbage:
@@ -398,7 +398,11 @@ class TestGarbage:
 
 
 ids = st.text("abcXYZ019-_", min_size=1, max_size=30)
-times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+times = st.datetimes(
+    datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
+)
 infos = st.builds(
     RunInfo,
     id=ids,

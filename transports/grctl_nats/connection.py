@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import warnings
-import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Self, Unpack
 import msgspec
 
 from grctl_core.commands import CancelCommand, Command, DescribeCommand, EventCommand, Reply, StartCommand
+from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
@@ -59,7 +59,10 @@ class NatsConnection:
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners: list[ConnectionListener] = []
         self._slots = asyncio.Semaphore(settings.max_in_flight)
-        self._in_flight: set[asyncio.Task[Any]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closer: asyncio.Task[None] | None = None
         self._closing = False
         self._closed = False
         self._clock_ahead = timedelta()
@@ -87,6 +90,8 @@ class NatsConnection:
 
         """
         loop = asyncio.get_running_loop()
+        for other in [loop for loop in _shared if loop.is_closed()]:
+            del _shared[other]
         shared = _shared.get(loop)
         if shared is not None and not shared.is_usable():
             shared = None
@@ -95,7 +100,7 @@ class NatsConnection:
             # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
             task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
             shared = _shared[loop] = _Shared(task, settings.servers)
-        elif servers is not None or options:
+        elif servers is not None or options.get("context") is not None:
             wanted = read_settings(servers, **options).servers
             if wanted != shared.servers:
                 warnings.warn(
@@ -129,9 +134,13 @@ class NatsConnection:
         settings = read_settings(servers, **options)
         opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
         try:
-            return await opening
+            return await asyncio.shield(opening)
         except asyncio.CancelledError:
+            # The driver swallows a cancellation that comes while its socket becomes ready: so it is not its to see.
             opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close(grace=0)
             raise
 
     @classmethod
@@ -165,15 +174,19 @@ class NatsConnection:
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Send one command; see ``grctl_core.protocols.Connection.request``."""
         self._check_usable()
-        task = asyncio.current_task()
-        if task is not None:
-            self._in_flight.add(task)
+        self._under_way += 1
+        self._idle.clear()
         try:
             await self._guard(command)
             reply = await self._send(command, timeout)
+        except DeliveryUnknownError:
+            if type(command) is StartCommand:
+                self._deadlines.uphold(command.run)  # should it have been started nevertheless
+            raise
         finally:
-            if task is not None:
-                self._in_flight.discard(task)
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
         if type(command) is StartCommand and reply.success:
             self._deadlines.uphold(command.run)
         return reply
@@ -235,8 +248,7 @@ class NatsConnection:
     async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits; ends in an error when the connection is lost meanwhile."""
         self._check_usable()
-        state = await self._records.state()
-        runs = list_runs(self._uplink.link, run_filter, state.last_seq, self._settings.request_timeout)
+        runs = list_runs(self._uplink.link, run_filter, self._settings.request_timeout)
         async with contextlib.aclosing(runs):
             async for run in runs:
                 yield run
@@ -251,24 +263,32 @@ class NatsConnection:
 
         return remove
 
-    async def close(self, *, grace: float = 5.0) -> None:
-        """Close. Idempotent.
+    async def close(self, *, grace: Duration = 5.0) -> None:
+        """Close.
+
+        Idempotent: whoever else calls it meanwhile returns when it is closed. It goes on when its caller is cancelled.
 
         Args:
-            grace: seconds that requests under way may take to end; after that they end as DeliveryUnknownError.
+            grace: how long requests under way may take to end, in seconds or as a timedelta; after that they end as
+                DeliveryUnknownError.
+
+        Raises:
+            InvalidInputError: ``grace`` is no duration; nothing was closed.
+            EventLoopError: this is not the connection's event loop.
 
         """
-        if self._closing:
-            return
+        seconds = to_seconds("grace", grace, zero=True)
         self._check_loop()
-        self._closing = True
-        own = asyncio.current_task()
-        under_way = [task for task in self._in_flight if task is not own]
-        if under_way and grace > 0:
-            # Their callers may go on for long: what counts is that they leave request().
-            deadline = self._loop.time() + grace
-            while self._in_flight - {own} and self._loop.time() < deadline:
-                await asyncio.sleep(0.01)
+        if self._closer is None:
+            self._closing = True
+            closing = self._close(seconds)
+            self._closer = self._loop.create_task(closing, name="grctl-nats-close", context=contextvars.Context())
+        await asyncio.shield(self._closer)
+
+    async def _close(self, grace: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
         self._closed = True
         await self._deadlines.close()
         await self._watcher.close()
@@ -349,7 +369,8 @@ class _Shared(msgspec.Struct):
         return not connection._closing  # noqa: SLF001 - its own module
 
 
-_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = weakref.WeakKeyDictionary()
+_shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
+"""Held until the loop is closed and somebody connects in another one."""
 _EMPTY = contextvars.Context()
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionFailedError,
     GrctlError,
+    InvalidInputError,
     NotSentError,
     UnsupportedOperationError,
 )
@@ -22,6 +25,10 @@ from grctl_nats.settings import Server, Settings
 
 __all__ = ["UntrustedError", "dial"]
 
+_PING_EVERY = 10.0
+_PINGS_UNANSWERED = 2
+"""After so many seconds without an answer to as many pings the connection counts as lost."""
+_CLOSE_WITHIN = 0.1
 _REFUSED = ("authorization violation", "authentication", "revoked", "expired", "permissions")
 
 
@@ -30,12 +37,12 @@ class UntrustedError(ConnectionFailedError):
 
 
 class _Witness(ssl.SSLContext):
-    """A TLS context that knows whether it was used: the driver goes on in plaintext with a broker that offers no TLS."""
+    """A TLS context that knows whether it was used: the driver goes on in plaintext where no TLS is offered."""
 
     inner: ssl.SSLContext
     used: bool
 
-    def __new__(cls, inner: ssl.SSLContext) -> _Witness:
+    def __new__(cls, inner: ssl.SSLContext) -> Self:
         self = super().__new__(cls, ssl.PROTOCOL_TLS_CLIENT)
         self.inner = inner
         self.used = False
@@ -43,7 +50,24 @@ class _Witness(ssl.SSLContext):
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         self.used = True
+        logging.getLogger("asyncio").addFilter(_EOF_FILTER)  # adds it once
         return self.inner.wrap_bio(*args, **kwargs)
+
+
+@functools.cache
+def _default_context() -> ssl.SSLContext:
+    """Return the context with the system's authorities; loading them takes milliseconds."""
+    return ssl.create_default_context()
+
+
+class _EofFilter(logging.Filter):
+    """Drops one line that asyncio logs whenever a TLS connection of the driver ends, and that means nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg != "returning true from eof_received() has no effect when using ssl"
+
+
+_EOF_FILTER = _EofFilter()
 
 
 async def dial(server: Server, settings: Settings, timeout: float) -> Link:
@@ -77,18 +101,18 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if link is not None:
             link.lose(str(client.last_error or "closed by the broker"))
 
-    witness = _Witness(settings.tls or ssl.create_default_context())
+    witness = _Witness(settings.tls or _default_context())
     try:
-        await asyncio.wait_for(
-            client.connect(
+        async with asyncio.timeout(timeout):
+            await client.connect(
                 servers=[server.url],
                 name=settings.name,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
                 connect_timeout=timeout,  # type: ignore[arg-type]  # a float does
-                ping_interval=10,
-                max_outstanding_pings=2,
+                ping_interval=_PING_EVERY,  # type: ignore[arg-type]  # a float does
+                max_outstanding_pings=_PINGS_UNANSWERED,
                 pending_size=0,
                 flusher_queue_size=0,
                 tls=witness,
@@ -97,16 +121,13 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
                 disconnected_cb=ended,
                 closed_cb=ended,
                 **_login(server, settings, witness),
-            ),
-            timeout,
-        )
-        if server.tls and not witness.used:
-            raise _no_tls(server)
+            )
         link = Link(client, server.url, f"_INBOX.{new_ulid()}")
         await link.open()
     except BaseException as error:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(client.close(), 1.0)
+            # After a failed handshake the driver waits for a socket that was closed already.
+            await asyncio.wait_for(client.close(), _CLOSE_WITHIN)
         if isinstance(error, GrctlError) or not isinstance(error, Exception):
             raise
         raise _explain(server, error, [*complaints, error, *filter(None, [client.last_error])], timeout) from error
@@ -114,11 +135,15 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
 
 
 def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, Any]:
-    """Return the driver's login options. Secrets are given out only once TLS is on, where it was asked for."""
+    """Return the driver's login options.
+
+    The driver asks for what it sends right before it does: this is where it is stopped if TLS was asked for and is not
+    on. So it is given a token to ask for where none is needed too; an empty one is as good as none.
+    """
 
     def guarded(secret: str) -> Callable[[], str]:
         def give_out() -> str:
-            if server.tls and not witness.used:
+            if (server.tls or settings.tls is not None) and not witness.used:
                 raise _no_tls(server)
             return secret
 
@@ -126,14 +151,18 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
 
     if settings.credentials or settings.nkey:
         try:
-            import nkeys  # type: ignore[import-untyped]  # noqa: F401 - nats-py signs with it
+            import nkeys  # type: ignore[import-untyped]
         except ImportError:
             raise UnsupportedOperationError(
                 'logging in with credentials or an nkey needs another package: pip install "grctl-client[nkeys]"'
             ) from None
         if settings.credentials:
-            return {"user_credentials": settings.credentials}
-        return {"nkeys_seed_str": settings.nkey}
+            return {"user_credentials": settings.credentials, "token": guarded("")}
+        try:
+            nkeys.from_seed(bytearray(str(settings.nkey).encode()))
+        except Exception:  # noqa: BLE001 - nkeys raises what it finds
+            raise InvalidInputError("nkey: this is no user seed, a character of it seems to be wrong") from None
+        return {"nkeys_seed_str": settings.nkey, "token": guarded("")}
     if settings.token:
         return {"token": guarded(settings.token)}
     user, password = (settings.user, settings.password) if settings.user else (server.user, server.password)
@@ -141,17 +170,19 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
         return {"token": guarded(user)}
     if user:
         return {"user": guarded(user), "password": guarded(password or "")}
-    return {}
+    return {"token": guarded("")}
 
 
 def _no_tls(server: Server) -> UntrustedError:
     return UntrustedError(
-        f"{server.url} offers no TLS, and tls:// never falls back to plaintext: turn TLS on at the broker, or write "
-        "nats:// if an unprotected connection is what you want"
+        f"{server.url} offers no TLS, and what asks for TLS never falls back to plaintext: turn TLS on at the broker, "
+        "or write nats:// and pass no TLS files if an unprotected connection is what you want"
     )
 
 
-def _explain(server: Server, error: Exception, causes: list[Exception], timeout: float) -> GrctlError:
+def _explain(  # noqa: C901, PLR0911 - one cause after the other
+    server: Server, error: Exception, causes: list[Exception], timeout: float
+) -> GrctlError:
     """Say what a failed attempt means, and what to do."""
     import nats.errors
 
@@ -163,6 +194,8 @@ def _explain(server: Server, error: Exception, causes: list[Exception], timeout:
                 f"the certificate of {server.url} is not trusted: {cause.verify_message}. If it was issued by an "
                 "authority of your own pass tls_ca='ca.pem', and connect by a host name that stands in it"
             )
+        if isinstance(cause, ssl.SSLError):
+            continue
         text = str(cause).lower()
         if isinstance(cause, nats.errors.AuthorizationError) or any(word in text for word in _REFUSED):
             return AccessDeniedError(
@@ -183,8 +216,10 @@ def _explain(server: Server, error: Exception, causes: list[Exception], timeout:
                 "(servers=, or GRCTL_NATS_SERVERS in the environment)"
             )
     for cause in causes:
-        if "info" in str(cause).lower():
-            return ConnectionFailedError(f"{server.url} is no NATS server: something else answers there")
+        if "info" in str(cause).lower() or not isinstance(cause, OSError | nats.errors.Error):
+            return ConnectionFailedError(
+                f"{server.url} is no NATS server: something else answers there. Check the address"
+            )
     if isinstance(error, TimeoutError):
         return ConnectionFailedError(
             f"{server.url} took the connection but said nothing a NATS server would say within {timeout:g} s: "

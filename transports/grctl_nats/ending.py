@@ -12,7 +12,7 @@ from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import subjects, wire
 from grctl_nats.records import Records
 
-__all__ = ["TIMEOUT_REASON", "read_outcome"]
+__all__ = ["TIMEOUT_REASON", "has_ended", "read_outcome"]
 
 TIMEOUT_REASON = "workflow_timeout exceeded"
 """How the reason of a terminate begins by which a client upholds a workflow timeout: every process reads such an end
@@ -31,6 +31,20 @@ class _Ending(msgspec.Struct):
 _decode_ending = msgspec.msgpack.Decoder(_Ending).decode
 
 
+async def has_ended(records: Records, info: RunInfo) -> bool:
+    """Whether a run has ended, by its stored RunInfo record, and its state where that says nothing.
+
+    A status that is not known is an end where the record says when it was. A record without a status can be a late
+    duplicate of the start, which has replaced the one of the end (docs/protocol.md, section 8, 1).
+    """
+    if info.is_finished or info.completed_at is not None:
+        return True
+    if info.status is not None:
+        return False
+    state = await records.last(subjects.run_state(info.ref))
+    return state is not None and wire.decode_run_state(state.body).kind in _TERMINAL_STATES
+
+
 async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
     """Return how a run ended, None if it has not.
 
@@ -46,11 +60,9 @@ async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutc
     """
     run = info.ref
     if info.status is None:
-        # A late duplicate of the start has replaced the record (docs/protocol.md, section 8, 1): the state decides.
-        state = await records.last(subjects.run_state(run))
-        if state is None or wire.decode_run_state(state.body).kind not in _TERMINAL_STATES:
+        if not await has_ended(records, info):
             return None
-        seq = 1
+        seq = 1  # the record was written after the end
     subject = subjects.history(run)
     record = await records.next(subject, seq)
     for _ in range(_LATE_EVENTS if seq > 1 else 1_000_000):

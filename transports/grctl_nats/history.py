@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,6 +11,7 @@ from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSe
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef
 from grctl_nats import subjects, wire
+from grctl_nats.ending import has_ended
 from grctl_nats.records import Records
 from grctl_nats.uplink import Uplink
 
@@ -75,7 +77,8 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
                 )
             if not follow:
                 return
-            ended = wire.decode_run_info(info).is_finished
+            known = wire.decode_run_info(info)
+            ended = await _through_losses(uplink, functools.partial(has_ended, records, known), for_ever=True)
             if not ended:
                 await hints.wait()
     finally:

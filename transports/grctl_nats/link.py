@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grctl_core.errors import (
     AccessDeniedError,
     DeliveryUnknownError,
+    GrctlError,
     InvalidInputError,
     NotDeliveredError,
     NotSentError,
@@ -24,6 +26,7 @@ from grctl_core.errors import (
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 __all__ = ["Link", "MessageCallback"]
 
@@ -39,6 +42,7 @@ stuck in flushing to a peer that does not read."""
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
+_EMPTY = contextvars.Context()
 
 
 class Link:
@@ -62,9 +66,10 @@ class Link:
         self._inbox = inbox
         self._tokens = itertools.count()
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
-        self._streams: dict[str, asyncio.Queue[Msg | None]] = {}
+        self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
+        self._pumps: set[asyncio.Task[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<Link {self.number} to {self.server}, {'lost' if self.lost.done() else 'up'}>"
@@ -76,7 +81,7 @@ class Link:
 
     async def open(self) -> None:
         """Begin to listen for replies."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._replied)
+        await self._subscribe(f"{self._inbox}.*", self._replied)
         self._watch()
 
     async def subscribe(self, subject: str, callback: MessageCallback) -> Callable[[], Awaitable[None]]:
@@ -87,13 +92,25 @@ class Link:
 
         """
         self._check_up()
-        subscription = await self._client.subscribe(subject, cb=callback)
+        subscription, pumps = await self._subscribe(subject, callback)
 
         async def unsubscribe() -> None:
+            self._pumps -= pumps
             with contextlib.suppress(Exception):  # a lost link has no subscriptions
                 await subscription.unsubscribe()
 
         return unsubscribe
+
+    async def _subscribe(self, subject: str, callback: MessageCallback) -> tuple[Subscription, set[asyncio.Task[Any]]]:
+        """Subscribe, and note the task that the driver makes for it.
+
+        The driver forgets to end it where it is stuck in sending to a peer that does not read.
+        """
+        before = asyncio.all_tasks()
+        subscription = await self._client.subscribe(subject, cb=callback)
+        pumps = asyncio.all_tasks() - before
+        self._pumps |= pumps
+        return subscription, pumps
 
     async def request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
         """Send a request and return the one reply.
@@ -118,7 +135,8 @@ class Link:
         self._waiting[token] = (subject, reply)
         try:
             await self._publish(subject, body, headers, f"{self._inbox}.{token}")
-            timer = loop.call_later(timeout, self._expire, reply, timeout)
+            # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
+            timer = loop.call_later(timeout, self._expire, reply, timeout, context=_EMPTY)
             try:
                 message = await reply
             finally:
@@ -133,17 +151,16 @@ class Link:
         return message
 
     @contextlib.asynccontextmanager
-    async def stream(self, subject: str, body: bytes) -> AsyncIterator[asyncio.Queue[Msg | None]]:
-        """Send a request that several messages answer; None in the queue says that the link was lost."""
-        token = str(next(self._tokens))
-        queue: asyncio.Queue[Msg | None] = asyncio.Queue()
-        self._streams[token] = queue
+    async def stream(self, subject: str, body: bytes) -> AsyncIterator[asyncio.Queue[Msg | GrctlError]]:
+        """Send a request that several messages answer; an error in the queue says that no more of them come."""
+        token = f"s{next(self._tokens)}"  # any number of answers: none of them is a second one
+        queue: asyncio.Queue[Msg | GrctlError] = asyncio.Queue()
+        self._streams[token] = (subject, queue)
         try:
             await self._publish(subject, body, None, f"{self._inbox}.{token}")
             yield queue
         finally:
             self._streams.pop(token, None)
-            self._give_up(token)
 
     async def publish(self, subject: str, body: bytes = b"", reply_to: str = "") -> None:
         """Send a message; answers go to a subject of the caller's own, if at all.
@@ -155,10 +172,19 @@ class Link:
         await self._publish(subject, body, None, reply_to)
 
     def denied(self, text: str) -> None:
-        """Take the broker's word that a subject is refused: whoever waits for an answer from there hears it."""
+        """Take the broker's word that a subject is refused: whoever waits for an answer from there hears it.
+
+        The driver hands the word on in lower case.
+        """
+        text = text.lower()
+        said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
+        no_replies = f'"{self._inbox}.*"'.lower() in text  # no answer to anything can come
         for subject, reply in list(self._waiting.values()):
-            if f'"{subject}"' in text and not reply.done():
-                reply.set_exception(AccessDeniedError(f"the broker {self.server} refuses: {text}"))
+            if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
+                reply.set_exception(AccessDeniedError(said))
+        for subject, queue in list(self._streams.values()):
+            if no_replies or f'"{subject}"'.lower() in text:
+                queue.put_nowait(AccessDeniedError(said))
 
     def lose(self, why: str) -> None:
         """Note that the connection is lost: what waits for a reply is in doubt."""
@@ -167,15 +193,14 @@ class Link:
         self.lost.set_result(None)
         if self._watchdog is not None:
             self._watchdog.cancel()
+        text = f"the connection to {self.server} was lost before the reply came ({why})"
         for _, reply in self._waiting.values():
             if not reply.done():
-                reply.set_exception(
-                    DeliveryUnknownError(
-                        f"the connection to {self.server} was lost before the reply came ({why})", link=self.number
-                    )
-                )
-        for queue in self._streams.values():
-            queue.put_nowait(None)
+                reply.set_exception(DeliveryUnknownError(text, link=self.number))
+        for _, queue in self._streams.values():
+            queue.put_nowait(DeliveryUnknownError(text, link=self.number))
+        for pump in self._pumps:
+            pump.cancel()
 
     async def close(self, timeout: float = 2.0) -> None:
         """Close the connection; what still waits for a reply is in doubt."""
@@ -196,6 +221,10 @@ class Link:
         try:
             await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
         except Exception as error:
+            from nats.errors import BadHeaderError, BadSubjectError
+
+            if isinstance(error, BadHeaderError | BadSubjectError):
+                raise InvalidInputError(f"this cannot be sent: {error}") from error
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
 
     def _check_up(self) -> None:
@@ -206,14 +235,13 @@ class Link:
     async def _replied(self, message: Msg) -> None:
         token = message.subject[len(self._inbox) + 1 :]
         waiting = self._waiting.get(token)
-        if waiting is not None:
-            if not waiting[1].done():
-                waiting[1].set_result(message)
-        elif (queue := self._streams.get(token)) is not None:
-            queue.put_nowait(message)
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_result(message)
+        elif (stream := self._streams.get(token)) is not None:
+            stream[1].put_nowait(message)
         elif token in self._given_up:
             del self._given_up[token]  # late, and nobody waits for it any more
-        elif self.on_second_reply is not None and token.isdigit():
+        elif self.on_second_reply is not None and token.isdigit() and not _is_failed(waiting):
             self.on_second_reply()
 
     def _give_up(self, token: str) -> None:
@@ -235,6 +263,11 @@ class Link:
             self.lose("the driver closed it")
             return
         self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+
+
+def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
+    """Whether a request has just ended without a reply, and its caller has not heard of it yet."""
+    return waiting is not None and (waiting[1].cancelled() or waiting[1].exception() is not None)
 
 
 def _check_responders(message: Msg, subject: str) -> None:

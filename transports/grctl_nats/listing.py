@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
     NotDeliveredError,
+    NotSentError,
     ServerError,
     UnsupportedOperationError,
 )
@@ -18,6 +20,7 @@ from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
 from grctl_nats import subjects, wire
 from grctl_nats.link import Link
+from grctl_nats.records import Records
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -25,17 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["list_runs"]
 
 _BATCH = 256
+_NOTHING_LEFT = "404"
 _FORGOTTEN_AFTER_NS = 30_000_000_000
 """Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
 
 
-async def list_runs(link: Link, run_filter: RunFilter, last_seq: int, timeout: float) -> AsyncGenerator[RunInfo, None]:
+async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
     """Iterate over the stored runs that the filter admits.
 
     Args:
         link: where to ask. When it is lost the listing ends in an error: there is no place to go on from.
         run_filter: which runs.
-        last_seq: the stream's last sequence; what comes later is a later copy of a run that was listed already.
         timeout: seconds that one page may take.
 
     Raises:
@@ -43,7 +46,10 @@ async def list_runs(link: Link, run_filter: RunFilter, last_seq: int, timeout: f
         DecodeError: a record cannot be decoded.
 
     """
+    # The consumer first brings what it counts as pending, one record of each run, and then what is written later.
+    # Asking for the last sequence before would lose the runs that are written in between.
     consumer, pending = await _create(link, run_filter, timeout)
+    last_seq = (await Records(lambda: link, timeout).state()).last_seq if pending else 0
     inbox = f"_INBOX.{new_ulid()}"
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
 
@@ -65,20 +71,26 @@ async def list_runs(link: Link, run_filter: RunFilter, last_seq: int, timeout: f
             wanted = min(_BATCH, pending)
             while wanted > 0:
                 message = await _next(link, arrived, timeout)
-                if (message.headers or {}).get("Status") is not None:
-                    pending = 0  # nothing is left, whatever the count said
+                status = (message.headers or {}).get("Status")
+                if status == _NOTHING_LEFT:
+                    pending = 0  # whatever the count said: records were purged meanwhile
                     break
+                if status is not None:
+                    raise ServerError(
+                        f"the broker does not go on with the list: {status} "
+                        f"{(message.headers or {}).get('Description', '')}".strip()
+                    )
                 wanted -= 1
                 pending -= 1
                 if message.metadata.sequence.stream > last_seq:
-                    continue
+                    continue  # in the place of a purged one
                 info = wire.decode_run_info(message.data)
                 if run_filter.admits(info):
                     yield info
     finally:
         link.lost.remove_done_callback(lost)
         await unsubscribe()
-        if link.is_up:
+        with contextlib.suppress(NotSentError):
             await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
 
 

@@ -13,6 +13,7 @@ import msgspec
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
+    GrctlError,
     NotDeliveredError,
     ServerError,
     UnsupportedOperationError,
@@ -107,6 +108,16 @@ class Records:
                 body["seq"] = part[-1].seq + 1  # cut by bytes: go on behind the last one
         return found
 
+    async def exists(self) -> bool:
+        """Whether the stream is there, also where it cannot be read at the moment; only the broker's word says no."""
+        try:
+            await self.state()
+        except UnsupportedOperationError:
+            return False
+        except ServerError:
+            return True
+        return True
+
     async def state(self) -> StreamState:
         """Return the state of the stream.
 
@@ -155,8 +166,8 @@ class Records:
                     raise DeliveryUnknownError(
                         f"{link.server} has not gone on with its answer within {self._timeout:g} s", link=link.number
                     ) from None
-                if message is None:
-                    raise DeliveryUnknownError(f"the connection to {link.server} was lost", link=link.number)
+                if isinstance(message, GrctlError):
+                    raise message
                 status = (message.headers or {}).get("Status")
                 if status == "503":
                     raise _no_stream(link)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from grctl_core.errors import InvalidInputError, NotSentError
+from grctl_core.errors import InvalidInputError, NotSentError, WorkflowFinishedError
 from grctl_core.run import RunInfo, RunRef
 from grctl_nats import subjects, wire
 from grctl_nats.records import Records
@@ -89,7 +89,12 @@ def check_size(body: bytes, max_payload: int) -> None:
 
 
 async def wait_until_settled(records: Records, run: RunRef, within: float) -> None:
-    """Safeguard 6: wait until the run waits for events, and has taken in all that were sent; give up silently."""
+    """Safeguard 6: wait until the run waits for events, and has taken in all that were sent; give up silently.
+
+    Raises:
+        WorkflowFinishedError: the run has ended.
+
+    """
 
     async def settled() -> bool:
         state, last = await asyncio.gather(
@@ -99,7 +104,10 @@ async def wait_until_settled(records: Records, run: RunRef, within: float) -> No
             return False
         at = wire.decode_run_state(state.body)
         if at.kind not in ("start", "step", "wait"):
-            return True  # it has ended: the server's answer says so
+            raise WorkflowFinishedError(
+                f"event not sent: run {run.run_id} of workflow {run.wf_id!r} has ended, and the server would give the "
+                "event to a newer run of the id"
+            )
         return at.kind == "wait" and (last is None or (at.last_event_seq_id or 0) >= last.seq)
 
     await _poll(settled, within)

@@ -135,7 +135,7 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
         user=user or None,
         password=password or None,
         token=token or None,
-        credentials=_existing("credentials", credentials),
+        credentials=_credentials(credentials),
         nkey=_nkey(nkey),
         tls=_tls_context(options.get("tls"), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")),
         connect_timeout=to_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
@@ -257,6 +257,17 @@ def _existing(name: str, path: str | os.PathLike[str] | None) -> str | None:
     if not found.is_file():
         raise InvalidInputError(f"{name}: there is no file {str(found)!r}")
     return str(found)
+
+
+def _credentials(path: str | os.PathLike[str] | None) -> str | None:
+    found = _existing("credentials", path)
+    if found is not None:
+        text = Path(found).read_bytes()
+        if b"BEGIN NATS USER JWT" not in text or b"BEGIN USER NKEY SEED" not in text:
+            raise InvalidInputError(
+                f"credentials: {found!r} holds no JWT and seed of a user, as 'nsc generate creds' writes them"
+            )
+    return found
 
 
 def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:

@@ -53,7 +53,7 @@ def run_state(run: RunRef) -> str:
     return f"grctl_state.run_state.{run.wf_id}.{run.run_id}"
 
 
-def input(run: RunRef) -> str:
+def input(run: RunRef) -> str:  # noqa: A001 - the record is called so
     """The input of a run; no record for nil."""
     return f"grctl_run.{run.wf_id}.{run.run_id}.input"
 

@@ -12,6 +12,7 @@ from grctl_core.errors import (
     ConnectionClosedError,
     ConnectionFailedError,
     GrctlError,
+    InvalidInputError,
     NotSentError,
 )
 from grctl_nats.dial import UntrustedError, dial
@@ -24,6 +25,9 @@ _log = logging.getLogger("grctl.nats")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _DIAL_TIMEOUT = 2.0
+_LAST_TRY = 0.1
+"""Seconds before the end of the connect timeout at which the last try begins."""
+_SHORTEST_DIAL = 0.05
 
 
 class Uplink:
@@ -44,6 +48,7 @@ class Uplink:
         self._link: Link | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._trouble: GrctlError | None = None
         self._closed = False
 
     @property
@@ -58,7 +63,8 @@ class Uplink:
         if self._closed:
             raise closed_error()
         if self._link is None or not self._link.is_up:
-            raise NotSentError("not sent: the connection to the broker is lost, and being made anew")
+            why = f" (so far in vain: {self._trouble})" if self._trouble is not None else ""
+            raise NotSentError(f"not sent: the connection to the broker is lost, and being made anew{why}")
         return self._link
 
     async def wait_up(self) -> Link:
@@ -83,7 +89,7 @@ class Uplink:
         Where nobody listens yet it is tried until the time is over: a server may just be starting.
 
         Raises:
-            AccessDeniedError, UntrustedError: at once; trying again would not help.
+            AccessDeniedError, InvalidInputError, UntrustedError: at once; trying again would not help.
             ConnectionFailedError, UnsupportedOperationError: what failed last, when the time is over.
 
         """
@@ -94,13 +100,13 @@ class Uplink:
             try:
                 self._take(await self._dial_any(deadline))
                 break
-            except (AccessDeniedError, UntrustedError):
+            except (AccessDeniedError, InvalidInputError, UntrustedError):
                 raise
             except GrctlError:
                 left = deadline - loop.time()
-                if left <= pause:
+                if left <= _LAST_TRY:
                     raise
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(left - _LAST_TRY, 0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._keeper = loop.create_task(self._keep_up(), name="grctl-nats-uplink")
 
@@ -109,8 +115,10 @@ class Uplink:
         self._closed = True
         self._up.set()
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            # Again and again: the driver swallows a cancellation that comes while its socket becomes ready.
+            while not self._keeper.done():
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper], timeout=0.1)
         if self._link is not None:
             await self._link.close()
 
@@ -134,10 +142,11 @@ class Uplink:
                     asyncio.get_running_loop().time() + _DIAL_TIMEOUT * len(self._settings.servers)
                 )
             except GrctlError as error:
+                self._trouble = error
                 if type(error) is not said:  # once for each kind of trouble
                     said = type(error)
                     _log.warning("the connection is lost, trying on: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - nothing may end this task
                 _log.exception("connecting failed in an unexpected way, trying on")
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
@@ -147,27 +156,42 @@ class Uplink:
         failures: list[GrctlError] = []
         loop = asyncio.get_running_loop()
         for server in self._settings.servers:
-            timeout = max(0.05, min(_DIAL_TIMEOUT, deadline - loop.time()))
+            timeout = max(_SHORTEST_DIAL, min(_DIAL_TIMEOUT, deadline - loop.time()))
             try:
                 link = await dial(server, self._settings, timeout)
             except GrctlError as error:
                 failures.append(error)
                 continue
             try:
-                await self._prepare(link)
+                async with asyncio.timeout_at(max(deadline, loop.time() + _SHORTEST_DIAL)):
+                    await self._prepare(link)
             except BaseException as error:
                 await link.close()
+                if isinstance(error, TimeoutError):
+                    error = ConnectionFailedError(
+                        f"{server.url} let us in and then said nothing in time: is it overloaded or stopped?"
+                    )
                 if not isinstance(error, GrctlError):
                     raise
                 failures.append(error)
                 continue
             return link
-        raise next((error for error in failures if not isinstance(error, ConnectionFailedError)), failures[-1])
+        raise min(failures, key=_rank)
 
     def _take(self, link: Link) -> None:
         self._link = link
+        self._trouble = None
         self._up.set()
         self._changed(True)
+
+
+def _rank(error: GrctlError) -> int:
+    """How much a failure says: that nobody answers says least."""
+    if isinstance(error, AccessDeniedError | InvalidInputError):
+        return 0
+    if isinstance(error, UntrustedError):
+        return 1
+    return 3 if isinstance(error, ConnectionFailedError) else 2
 
 
 def closed_error() -> ConnectionClosedError:

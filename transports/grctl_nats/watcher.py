@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
+    AccessDeniedError,
     ConnectionFailedError,
     DecodeError,
     DeliveryUnknownError,
@@ -145,7 +146,7 @@ class Watcher:
                     for run_id in run_ids:
                         del self._due[run_id]
                     await self._confirm([self._waits[run_id] for run_id in run_ids if run_id in self._waits])
-            except Exception:  # nothing may end this task: ten thousands may wait for it
+            except Exception:  # noqa: BLE001 - nothing may end this task: ten thousands may wait for it
                 _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
 
     def _sweep(self) -> None:
@@ -188,8 +189,10 @@ class Watcher:
                 for wait in waits:
                     self._again(wait, _AFTER_HINT[-1])
             return
-        except UnsupportedOperationError:
-            records = {}  # the stream is gone, and all records with it
+        except AccessDeniedError as error:
+            for wait in waits:
+                self._fail(wait, error)
+            return
         ended: list[tuple[_Wait, RunInfo, int]] = []
         for wait in waits:
             record = records.get(wait.run.run_id)
@@ -209,6 +212,16 @@ class Watcher:
         await asyncio.gather(*(self._settle(wait, info, seq) for wait, info, seq in ended))
 
     async def _read(self, waits: list[_Wait]) -> dict[str, Record]:
+        """Return the RunInfo records of those that have one; none where the broker says that the stream is gone."""
+        try:
+            return await self._read_stored(waits)
+        except UnsupportedOperationError:
+            # Nobody answers for the stream: it is gone, or it only has no leader for a moment.
+            if await self._records.exists():
+                raise DeliveryUnknownError("the stream cannot be read at the moment") from None
+            return {}
+
+    async def _read_stored(self, waits: list[_Wait]) -> dict[str, Record]:
         if len(waits) == 1 and waits[0].run.wf_type is not None:
             record = await self._records.last(subjects.run_info(waits[0].run))
             return {} if record is None else {waits[0].run.run_id: record}
