@@ -2,8 +2,8 @@
 
     python benchmarks/soak_broker_restarts.py [--runs 1000] [--kills 3]
 
-A development server hosts the runs; its broker, a real nats-server with its store on disk, is killed in between. Exits 1
-if an end is missing, came twice or is not the run's own, or if something is left behind.
+A development server hosts the runs; its broker, a real nats-server with its store on disk, is killed in between. It
+exits with 1 if an end is missing, came twice or is not the run's own, or if something is left behind.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def main(runs: int, kills: int) -> int:
     began = time.monotonic()
     problems: list[str] = []
     ends: Counter[int] = Counter()
-    async with DevServer(workflows=[soak]) as server:
+    async with DevServer(workflows=[soak]) as server:  # noqa: SIM117 - the second needs the first
         async with await Connection.open(server.url, connect_timeout=10) as connection:
             client = grctl.Client(connection=connection)
             handles = await asyncio.gather(

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from grctl_engine.effects import Effect
 from grctl_engine.inputs import Input
-from grctl_engine.state import RunState
 from grctl_engine.run import Entry, Run
+from grctl_engine.state import RunState
 
 __all__ = ["Journal"]
 

@@ -16,7 +16,8 @@ from grctl_core.history import HistoryEvent
 from grctl_engine.definition import Definition
 from grctl_engine.directive import Directive, NextStep, Wait
 from grctl_engine.inputs import Cancel, Event, Input, Start, StepReturned, StepTaken, WaitTimedOut
-from grctl_engine.machine import RunState, transition
+from grctl_engine.machine import transition
+from grctl_engine.state import RunState
 
 __all__ = ["ReplayError", "replay"]
 

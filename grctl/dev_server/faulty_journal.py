@@ -13,8 +13,8 @@ from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_engine.effects import Effect, Step, raw
 from grctl_engine.inputs import Event, Input, Start, StepRaised, StepTaken, StepTimedOut
-from grctl_engine.state import RunState, StateKind
 from grctl_engine.run import Entry, Run, encode_body
+from grctl_engine.state import RunState, StateKind
 from grctl_nats import subjects
 
 __all__ = ["FaultyJournal"]

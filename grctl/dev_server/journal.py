@@ -17,8 +17,8 @@ from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_engine.effects import Effect, End, StoreUpdates
 from grctl_engine.inputs import Event, Input, Start, StepTaken
-from grctl_engine.state import RunState
 from grctl_engine.run import Entry, Run
+from grctl_engine.state import RunState
 from grctl_nats import subjects, wire
 
 __all__ = ["Journal", "event_message", "history_message"]
