@@ -212,7 +212,9 @@ def report(console: Console, records: list[dict[str, Any]], outcomes: list[grctl
         else:
             what = outcome.reason
         took = (run.completed_at - run.created_at).total_seconds() if run.completed_at else 0.0
-        table.add_row(run.wf_id, escape(record["order"]["customer"]), ENDS[outcome.status], escape(what), f"{took:.1f} s")
+        table.add_row(
+            run.wf_id, escape(record["order"]["customer"]), ENDS[outcome.status], escape(what), f"{took:.1f} s"
+        )
     console.print(table)
 
     ends = Counter(str(outcome.status) for outcome in outcomes)

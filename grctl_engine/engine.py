@@ -124,6 +124,10 @@ class Engine:
         self._runs.forget_expired(now)
         return execute(command, now)
 
+    def feed(self, run: Run, input: inputs.Input) -> bool:
+        """Give a run an input that no command makes, for a journal; whether that had any effect."""
+        return self._host.feed(run, input)
+
     def watch(self, run: RunRef, *, owner: object = None) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``.
 

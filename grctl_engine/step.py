@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from grctl_engine.context import Context, StepHost
-from grctl_engine.directive import Directive
+from grctl_engine.directive import Complete, Fail, NextStep, Wait
 from grctl_engine.errors import NoDecisionError
 from grctl_engine.executor import StepExecution
 from grctl_engine.failure import describe_exception
@@ -34,7 +34,7 @@ async def perform(host: _Host, execution: StepExecution) -> None:
             raise RuntimeError(f"step {step.name!r} is not bound")
         args, kwargs = handler.binder.bind(step.payload)
         directive = await handler.function(context, *args, **kwargs)
-        if not isinstance(directive, Directive):
+        if not isinstance(directive, NextStep | Wait | Complete | Fail):  # the bare base class decides nothing
             raise NoDecisionError(
                 f"step {step.name!r} of workflow type {run.definition.workflow_type!r} returned {directive!r:.100}: "
                 "return a decision, one of ctx.next.step(), .wait(), .complete() and .fail()"

@@ -21,7 +21,7 @@ from grctl_engine.machine import RunState
 from grctl_engine.run import Entry, Run
 from grctl_nats import subjects, wire
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "event_message", "history_message"]
 
 _KEPT = 10_000
 """Of how many ended runs is still known what their record says beyond what the engine knows."""
@@ -77,11 +77,11 @@ class Journal:
         note = self._note(run)
         messages = []
         if isinstance(input, Event):
-            messages.append(_event(ref, input))
+            messages.append(event_message(ref, input))
             note.events.append(messages[0])
             note.had_events = True
         last = len(run.history) - (run.state is None)
-        messages += [_history(run.event(index)) for index in range(first, last)]
+        messages += [history_message(run.event(index)) for index in range(first, last)]
         for effect in effects:
             if isinstance(effect, StoreUpdates):
                 messages += [Message(subjects.store(ref, key), value) for key, value in effect.updates.items()]
@@ -98,18 +98,26 @@ class Journal:
             messages.append(note.reported)
         messages.append(_state(run, state, note))
         obsolete = self._put_task(run, state, note, messages)
-        self._write(Change(messages, obsolete))
+        self._write_change(run, Change(messages, obsolete))
 
     def appended(self, run: Run, entry: Entry) -> None:
         """Write an event that a worker appended by itself."""
         if len(entry.body) > self.max_value:
             entry.body = _encode({"too_large": len(entry.body)})
-        self._write(Change([_history(_as_event(run, entry))]))
+        self._write_change(run, Change([history_message(_as_event(run, entry))]))
 
     def stamp(self, info: RunInfo) -> RunInfo:
         """Return a RunInfo as the stream has it: with what the engine does not know, without what is its own."""
         note = self._notes.get((info.wf_id, info.id))
         return info if note is None else _stamp(info, note.accepted_at, note.reported)
+
+    def _write_change(self, run: Run, change: Change) -> None:
+        self._write(change)
+
+    def _withdraw(self, task: Message) -> Message:
+        """Return the record of a step that is done, to be deleted; if it was not sent yet, it need not be."""
+        task.dropped = task.seq == 0
+        return task
 
     def _note(self, run: Run) -> _Note:
         key = run.info.wf_id, run.info.id
@@ -127,7 +135,7 @@ class Journal:
         step = state.step
         if step is not None and step.taken:
             return []
-        obsolete = [] if note.task is None else [_drop(note.task)]
+        obsolete = [] if note.task is None else [self._withdraw(note.task)]
         note.task = None
         if step is not None:
             info = run.info
@@ -140,27 +148,22 @@ class Journal:
         """Write how a run ended. The record stands right before the event that ended it, the state right after it."""
         ref = run.info.ref
         messages.append(_info(run.info, note, note.reported))
-        messages.append(_history(run.event(len(run.history) - 1)))
+        messages.append(history_message(run.event(len(run.history) - 1)))
         messages.append(_state(run, state, note))
         end = next(effect for effect in effects if isinstance(effect, End))
         if end.result is not None and end.result != b"\xc0":
             messages.append(Message(subjects.output(ref), end.result))
         if end.error is not None:
             messages.append(Message(subjects.error(ref), wire.encode_error(end.error)))
-        obsolete = [] if note.task is None else [_drop(note.task)]
+        obsolete = [] if note.task is None else [self._withdraw(note.task)]
         note.task = None
         note.events.clear()
-        self._write(Change(messages, obsolete, [subjects.events(ref.wf_id)] if note.had_events else []))
+        purge = [subjects.events(ref.wf_id)] if note.had_events else []
+        self._write_change(run, Change(messages, obsolete, purge))
         self._ended_notes.append((ref.wf_id, ref.run_id))
         if len(self._ended_notes) > _KEPT:
             self._notes.pop(self._ended_notes.popleft(), None)
         self._ended(EncodedOutcome(run=run.info, result=end.result, error=end.error, reason=end.reason))
-
-
-def _drop(message: Message) -> Message:
-    if message.seq == 0:
-        message.dropped = True
-    return message
 
 
 def _as_event(run: Run, entry: Entry) -> HistoryEvent:
@@ -176,11 +179,13 @@ def _as_event(run: Run, entry: Entry) -> HistoryEvent:
     )
 
 
-def _history(event: HistoryEvent) -> Message:
+def history_message(event: HistoryEvent) -> Message:
+    """Return what a history event is written as."""
     return Message(subjects.history(RunRef(event.wf_id, event.run_id)), wire.encode_event(event))
 
 
-def _event(ref: RunRef, event: Event) -> Message:
+def event_message(ref: RunRef, event: Event) -> Message:
+    """Return what an event that came in is written as."""
     payload = msgspec.Raw(event.payload or b"\xc0")
     body = {"wf_id": ref.wf_id, "run_id": ref.run_id, "event_name": event.name, "payload": payload}
     return Message(subjects.events(ref.wf_id), _encode(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import shutil
@@ -16,6 +17,7 @@ from nats import errors as nats_errors
 from grctl.dev_server.broker import Broker
 from grctl.dev_server.change import Change, Message
 from grctl.dev_server.errors import DevServerError, LinkLostError
+from grctl.dev_server.faults import Faults
 from grctl.dev_server.journal import Journal
 from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.service import Service, max_value
@@ -26,7 +28,9 @@ from grctl_core.outcome import EncodedOutcome
 from grctl_engine.clock import Clock, SystemClock
 from grctl_engine.definition import Workflow
 from grctl_engine.engine import Engine
+from grctl_engine.inputs import Input
 from grctl_engine.limits import EngineLimits
+from grctl_engine.run import Run
 from grctl_nats import subjects, wire
 
 __all__ = ["DevServer"]
@@ -52,6 +56,7 @@ class DevServer:
         clock: Clock | None = None,
         enforce_timeouts: bool = False,
         on_end: Callable[[EncodedOutcome], None] | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -64,6 +69,7 @@ class DevServer:
             clock: the engine's time; a ``ManualClock`` for tests.
             enforce_timeouts: end runs when their workflow timeout is over. grctld does not.
             on_end: is called with the end of each run.
+            faults: what is to go wrong; for the tests of this library.
 
         Raises:
             InvalidInputError: a workflow or an option is wrong.
@@ -83,10 +89,12 @@ class DevServer:
         self._broker: Broker | None = None
         self._created = ""
         self._ended = 0
+        self._late: list[Callable[[], None]] = []
+        self.died = asyncio.Event()
+        """Set when a fault has killed the server."""
         self._links = LinkKeeper(lambda: self.url, self._prepare)
         self._writer = Writer(self._links)
-        self._journal = Journal(self._writer.write, self._run_ended)
-        self._service = Service(lambda: self.engine, self._links, self._writer, self._journal)
+        self._journal, self._service = self._assemble(faults)
         self.engine = self._new_engine()
         """The engine behind it; another one after the broker has lost its stream."""
 
@@ -147,6 +155,8 @@ class DevServer:
 
     async def stop(self, grace: float = 5.0) -> None:
         """Let running steps end, for ``grace`` seconds, store what is left, and stop. Idempotent."""
+        for stop in self._late:
+            stop()
         await self.engine.close(grace)
         if self._links.up is not None:
             with contextlib.suppress(TimeoutError):
@@ -178,6 +188,28 @@ class DevServer:
     async def settled(self) -> None:
         """Wait until everything that has happened so far is in the stream."""
         await self._writer.flush()
+
+    def _assemble(self, faults: Faults | None) -> tuple[Journal, Service]:
+        def engine() -> Engine:
+            return self.engine
+
+        if faults is None:
+            journal = Journal(self._writer.write, self._run_ended)
+            return journal, Service(engine, self._links, self._writer, journal)
+        from grctl.dev_server.faulty_journal import FaultyJournal
+        from grctl.dev_server.faulty_service import FaultyService
+
+        def feed(run: Run, input: Input) -> bool:
+            return self.engine.feed(run, input)
+
+        faulty = FaultyJournal(self._writer.write, self._run_ended, faults, feed)
+        service = FaultyService(engine, self._links, self._writer, faulty, faults=faults, die=self._die)
+        self._late += [faulty.stop, service.stop]
+        return faulty, service
+
+    async def _die(self) -> None:
+        self.died.set()
+        await self.broker.kill()
 
     def _make_temporary(self) -> Path:
         # In memory where there is plenty: a batch takes a third of the time.

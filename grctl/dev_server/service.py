@@ -23,7 +23,7 @@ from grctl_engine import replies
 from grctl_engine.engine import Engine
 from grctl_nats import subjects, wire
 
-__all__ = ["Service"]
+__all__ = ["Service", "kind_of", "max_value"]
 
 _UNKNOWN_COMMAND = ReplyError(ErrorCode.UNKNOWN_COMMAND, "Unknown API command", "unknown API command")
 _log = logging.getLogger("grctl.dev_server")
@@ -35,11 +35,23 @@ class _Envelope(msgspec.Struct):
     s: str = ""
 
 
+def kind_of(body: bytes) -> str:
+    """Return the kind of an encoded command, empty for what is none."""
+    try:
+        return _decode_envelope(body).k
+    except (msgspec.MsgspecError, ValueError):
+        return ""
+
+
 _decode_envelope = msgspec.msgpack.Decoder(_Envelope).decode
 
 
 class Service:
-    """Answers commands, one after the other, in the order in which they came."""
+    """Answers commands, one after the other, in the order in which they came.
+
+    Attributes:
+        has_past: whether the stream may hold runs that the engine does not know.
+    """
 
     def __init__(self, engine: Callable[[], Engine], links: LinkKeeper, writer: Writer, journal: Journal) -> None:
         self._engine = engine
@@ -47,7 +59,6 @@ class Service:
         self._writer = writer
         self._journal = journal
         self.has_past = False
-        """Whether the stream may hold runs that the engine does not know."""
 
     async def listen(self, link: Link) -> None:
         """Take commands from this link."""
@@ -79,7 +90,10 @@ class Service:
             _log.exception("a command broke the server")
             reply = Reply(success=False, error=ReplyError(ErrorCode.PANIC, f"internal panic: {error}"))
         if message.reply:
-            await self._writer.after(functools.partial(self._send, message.reply, reply))
+            await self._respond(message, reply)
+
+    async def _respond(self, message: Msg, reply: Reply) -> None:
+        await self._writer.after(functools.partial(self._send, message.reply, reply))
 
     async def _send(self, subject: str, reply: Reply) -> None:
         if reply.run is not None:

@@ -202,7 +202,10 @@ class Writer:
                         body = json.dumps({"seq": message.seq, "no_erase": True}).encode()
                         await link.publish(f"$JS.API.STREAM.MSG.DELETE.{subjects.STREAM}", body)
                 for subject in change.purge:
-                    body = json.dumps({"filter": subject, "seq": change.messages[-1].seq}).encode()
+                    what: dict[str, object] = {"filter": subject}
+                    if change.messages:  # what comes later stays
+                        what["seq"] = change.messages[-1].seq
+                    body = json.dumps(what).encode()
                     await link.publish(f"$JS.API.STREAM.PURGE.{subjects.STREAM}", body)
         except LinkLostError:
             pass

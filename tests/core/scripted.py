@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 import msgspec
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
@@ -69,7 +70,7 @@ class ScriptedConnection:
         self.watches: list[tuple[RunRef, asyncio.Future[EncodedOutcome]]] = []
         self.ends: dict[str, EncodedOutcome] = {}
         self.failing: dict[str, Exception] = {}  # look's name -> what it raises
-        self.on_look: Callable[[str], object] = lambda name: None
+        self.on_look: Callable[[str], object] = lambda _: None
         self.events: list[HistoryEvent] = []
         self._script: dict[str, deque[Any]] = {}
 
@@ -200,6 +201,7 @@ def client_on(
 
 def retrying(times: int) -> Pipeline:
     """A retry slot that proceeds up to so many times, whatever GrctlError comes."""
+
     async def retry(call: Any, proceed: Any) -> Any:
         for left in reversed(range(times)):
             try:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
 from grctl_core.handle import WorkflowHandle
@@ -76,6 +77,7 @@ BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
 async def test_a_bad_call_of_a_handle(
     connection: ScriptedConnection,
     client: WorkflowClient,
+    *,
     name: str,
     arguments: tuple[Any, ...],
     options: dict[str, Any],

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.errors import RefusedError, ServerError
 from grctl_core.flights import Flights
 from grctl_core.handle import WorkflowHandle

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.errors import (
@@ -95,7 +96,9 @@ async def test_waiting_too_long_is_a_plain_timeout_and_the_run_goes_on(
     connection: ScriptedConnection, handle: WorkflowHandle[Any]
 ) -> None:
     for wait in (handle.result, handle.outcome):
-        with pytest.raises(TimeoutError, match=r"'order-1' \(run R1\) has not ended within 0.001 s; it goes on") as caught:
+        with pytest.raises(
+            TimeoutError, match=r"'order-1' \(run R1\) has not ended within 0.001 s; it goes on"
+        ) as caught:
             await wait(0.001)
         assert type(caught.value) is TimeoutError
     assert not handle._end._waiting

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Reply

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from grctl_core.commands import ErrorCode, Reply
-from grctl_core.errors import DeliveryUnknownError, GrctlError, NotDeliveredError, NotSentError, RefusedError
-from grctl_core.run import RunInfo, RunRef, RunStatus
 from hypothesis import given
 from hypothesis import strategies as st
+
+from grctl_core.commands import ErrorCode, Reply
+from grctl_core.errors import DeliveryUnknownError, GrctlError, NotDeliveredError, NotSentError, RefusedError
+from grctl_core.protocols import OnConflict
+from grctl_core.run import RunInfo, RunRef, RunStatus
 
 from .scripted import (
     OK,
@@ -34,7 +36,7 @@ FAILURES = ["failed", "done_and_failed", "recorded_and_failed"]
 
 
 class ModelServer(ScriptedConnection):
-    """Handles starts with the server's semantics; what happens to each message is drawn."""
+    """Handles commands with the server's semantics; what happens to each message is drawn."""
 
     def __init__(self, draw: Callable[[list[str]], str]) -> None:
         super().__init__()
@@ -51,6 +53,11 @@ class ModelServer(ScriptedConnection):
         if command.kind == "run.describe":
             return self._serve(command)
         active = self.latest.get(command.wf_id)
+        if command.kind == "run.terminate":
+            if active is None or self.records[active].is_finished:
+                return refused(ErrorCode.FINISHED)
+            self.end(active, "terminated")
+            return OK
         if active is not None and not self.records[active].is_finished:
             return already_running(active)
         if command.run.id in self.records:
@@ -103,7 +110,7 @@ class ModelServer(ScriptedConnection):
     def perhaps_end(self) -> None:
         active = self.latest.get("order-1")
         if active is not None and active in self.begun and self.draw(["goes on", "goes on", "ends"]) == "ends":
-            self.records[active] = msgspec.structs.replace(self.records[active], status=RunStatus.COMPLETED)
+            self.end(active)
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         for link in range(self.link):  # what an old connection holds back arrives within the quarantine
@@ -115,8 +122,10 @@ def drawing(data: st.DataObject) -> Callable[[list[str]], str]:
     return lambda choices: data.draw(st.sampled_from(choices))
 
 
-@given(st.data(), st.integers(0, 5), st.booleans())
-def test_at_most_one_run_and_a_true_verdict(data: st.DataObject, attempts: int, taken: bool) -> None:
+@given(st.data(), st.integers(0, 5), st.booleans(), st.sampled_from(["raise", "attach", "terminate"]))
+def test_at_most_one_run_and_a_true_verdict(
+    data: st.DataObject, attempts: int, taken: bool, on_conflict: OnConflict
+) -> None:
     server = ModelServer(drawing(data))
     if taken:
         server.record(run_info(OTHER_RUN))
@@ -124,19 +133,22 @@ def test_at_most_one_run_and_a_true_verdict(data: st.DataObject, attempts: int, 
 
     async def start() -> str | GrctlError:
         try:
-            return (await client.start_workflow("Order", "order-1")).run_info.id
+            return (await client.start_workflow("Order", "order-1", on_conflict=on_conflict)).run_info.id
         except GrctlError as error:
             return error
 
     verdict = asyncio.run(start())
     run_ids = {command.run.id for command in server.sent("run.start")}
     assert len(run_ids) <= 1
-    if isinstance(verdict, str):
-        assert [verdict] == server.started
+    if verdict == OTHER_RUN:
+        assert on_conflict == "attach"
+        assert server.started == []
+    elif isinstance(verdict, str):
+        assert server.started == [verdict]
     elif not isinstance(verdict, DeliveryUnknownError):
         assert isinstance(verdict, NotSentError | NotDeliveredError | RefusedError)
         assert server.started == []
-        assert not any(held_on == server.link for held_on, _ in server.held_back)
+        assert not any(held_on == server.link for held_on, held in server.held_back if held.kind == "run.start")
     assert len(server.started) <= 1
     assert not server.overwritten
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
@@ -121,7 +122,13 @@ def ended(connection: ScriptedConnection, answer: Any) -> Any:
     ],
 )  # fmt: skip
 async def test_cancel_and_terminate(
-    connection: ScriptedConnection, operation: str, describes: list[Any], answers: list[Any], verdict: Any, kinds: str
+    connection: ScriptedConnection,
+    *,
+    operation: str,
+    describes: list[Any],
+    answers: list[Any],
+    verdict: Any,
+    kinds: str,
 ) -> None:
     handle = await handle_on(connection)
     connection.script("run.describe", *[connection._serve if answer is None else answer for answer in describes])
@@ -144,7 +151,7 @@ async def test_cancel_and_terminate(
 async def test_another_run_is_never_hit(connection: ScriptedConnection, operation: str) -> None:
     handle = await handle_on(connection)
     connection.record(run_info("R2"))
-    with pytest.raises(WorkflowFinishedError, match="no longer the latest .* would go to run R2"):
+    with pytest.raises(WorkflowFinishedError, match=r"no longer the latest .* would go to run R2"):
         await getattr(handle, operation)()
     connection.end(RUN)
     with pytest.raises(WorkflowFinishedError, match=r"has ended \(completed\)"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import Reply
 from grctl_core.errors import (
@@ -100,7 +101,7 @@ FIND = {"find_run": 1}
         ([not_done_but(lost(), link=2), OK], [], STARTED, "start describe start", {"find_run": 2}),
         ([lost(link=None), OK], [], STARTED, "start describe start", {"find_run": 2}),
         ([not_done_but(lost(), link=2), NotSentError("x")], [], "no reply", "start describe start", {"find_run": 2}),
-        ([not_done_but(lost(), link=2), AccessDeniedError("x")], [], "no reply", "start describe start", {"find_run": 2}),
+        ([not_done_but(lost(), link=2), AccessDeniedError()], [], "no reply", "start describe start", {"find_run": 2}),
         # The look fails: the doubt stays.
         ([LOST], [lost()], "looking for it failed", "start describe", {}),
         ([LOST], [NotSentError("x")], "looking for it failed", "start describe", {}),
@@ -120,6 +121,7 @@ FIND = {"find_run": 1}
 async def test_start(
     connection: ScriptedConnection,
     client: WorkflowClient,
+    *,
     starts: list[Any],
     describes: list[Any],
     verdict: Any,

@@ -7,11 +7,12 @@ import gc
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError
 from grctl_core.handle import WorkflowHandle
-from hypothesis import given
-from hypothesis import strategies as st
 
 from .scripted import OK, ScriptedConnection, client_on, lost, other_tasks, refused, run_info, settle
 
@@ -69,7 +70,7 @@ async def test_what_ends_badly_spoils_those_behind_it(
             await task
     await fresh[0]
     assert sent(connection) == [0, 7]
-    with pytest.raises(asyncio.CancelledError if answer == "cancelled" else Exception):  # noqa: B017
+    with pytest.raises(asyncio.CancelledError if answer == "cancelled" else Exception):
         await first
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import ConnectionClosedError, InvalidInputError, NotSentError
 from grctl_core.handle import WorkflowHandle
@@ -34,7 +35,7 @@ async def test_an_unknown_event_is_refused_with_those_that_exist(
     connection: ScriptedConnection, handle: WorkflowHandle[Any]
 ) -> None:
     for _ in range(2):
-        with pytest.raises(InvalidInputError, match="has no event 'aprove': it has 'approve', 'note'. .*check_event"):
+        with pytest.raises(InvalidInputError, match=r"has no event 'aprove': it has 'approve', 'note'. .*check_event"):
             await handle.send("aprove")
     assert connection.looks["find_type"] == 2  # looked for again each time, as a worker may have been replaced
     connection.types["Order"] = TypeInfo(name="Order")
