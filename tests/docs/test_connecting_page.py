@@ -68,6 +68,9 @@ def test_every_safeguard_is_on_the_page_with_its_default():
 
 # --- failed connects: each row of the table is brought about, and the message compared -----------------------------
 
+INFO = b'INFO {"server_id":"x","version":"2.12.0","max_payload":1048576,"headers":true}\r\n'
+"""What a broker says first."""
+
 Attempt = Callable[[], Awaitable[AnyConnection]]
 Case = Callable[[Path], AbstractAsyncContextManager[Attempt]]
 CASES: dict[str, tuple[str, Case]] = {}
@@ -152,6 +155,12 @@ async def a_program_that_waits_for_words(folder: Path) -> AsyncIterator[Attempt]
         yield attempt(url)
 
 
+@case("nats://... let us in")
+async def a_broker_that_falls_silent(folder: Path) -> AsyncIterator[Attempt]:
+    async with listening(INFO + b"PONG\r\n") as url:
+        yield attempt(url)
+
+
 @case("the certificate of")
 async def unknown_authority(folder: Path) -> AsyncIterator[Attempt]:
     _, tls = authority(folder)
@@ -170,6 +179,13 @@ async def certificate_for_another_name(folder: Path) -> AsyncIterator[Attempt]:
 async def no_tls(folder: Path) -> AsyncIterator[Attempt]:
     async with Broker() as broker:
         yield attempt(broker.url.replace("nats:", "tls:"))
+
+
+@case("tls://... offers no TLS")
+async def tls_files_without_the_scheme(folder: Path) -> AsyncIterator[Attempt]:
+    authority(folder)
+    async with Broker() as broker:
+        yield attempt(broker.url, tls_ca=folder / "ca.pem")
 
 
 @case("tls://... offers no TLS")
@@ -230,11 +246,18 @@ async def no_nkeys_package(folder: Path) -> AsyncIterator[Attempt]:
             yield attempt(broker.url, nkey="SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY")
 
 
-@case("nats://... has not answered")
+@case("the broker nats://... refuses: permissions violation")
 async def no_answers(folder: Path) -> AsyncIterator[Attempt]:
     user = {"user": "shop", "password": "p", "permissions": {"subscribe": {"deny": ["_INBOX.>"]}}}
     async with Broker({"authorization": {"users": [user]}}) as broker:
-        yield attempt(broker.url, user="shop", password="p", request_timeout=SHORT)
+        yield attempt(broker.url, user="shop", password="p", connect_timeout=2)
+
+
+@case("the broker nats://... refuses: permissions violation")
+async def no_looks(folder: Path) -> AsyncIterator[Attempt]:
+    user = {"user": "shop", "password": "p", "permissions": {"publish": {"deny": ["$JS.API.>"]}}}
+    async with Broker({"authorization": {"users": [user]}}) as broker:
+        yield attempt(broker.url, user="shop", password="p", connect_timeout=2)
 
 
 @case("there is no NATS context")
@@ -253,7 +276,7 @@ def rows_of(error: grctl.GrctlError) -> list[str]:
     for name, quoted, *_ in ROWS:
         says = quoted.strip("`")
         # `...` is anything; the addresses of the page stand for both schemes
-        pattern = re.escape(says).replace(r"\.\.\.", ".*").replace("nats://", "(nats|tls)://")
+        pattern = re.sub("^(nats|tls)://", "(nats|tls)://", re.escape(says)).replace(r"\.\.\.", ".*")
         if isinstance(error, getattr(grctl, name.strip("`"))) and re.match(pattern, str(error), re.DOTALL):
             found.append(says)
     return found
@@ -296,7 +319,7 @@ async def test_no_secret_is_given_out_in_plaintext_under_tls(login: dict[str, st
     got = bytearray()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'INFO {"server_id":"x","version":"2.12.0","max_payload":1048576,"headers":true}\r\n')
+        writer.write(INFO)
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1000):
                 got.extend(data)
