@@ -39,7 +39,6 @@ from grctl_engine.limits import EngineLimits
 from grctl_engine.registry import resolve_all
 from grctl_engine.run import Run
 from grctl_engine.run_table import RunTable
-from grctl_engine.state import StateKind
 
 __all__ = ["Engine"]
 
@@ -68,9 +67,8 @@ class Engine:
         if not isinstance(self.limits, EngineLimits):
             raise InvalidInputError(f"limits must be EngineLimits, not {type(limits).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
-        self._definitions = resolve_all(workflows)
         self._runs = RunTable(self.limits)
-        self._host = RunHost(self.clock, self.limits, self._runs)
+        self._host = RunHost(self.clock, self.limits, self._runs, resolve_all(workflows))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
@@ -84,7 +82,7 @@ class Engine:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._runs.active} active runs"
-        return f"<Engine: {', '.join(self._definitions) or 'no workflows'}; {state}>"
+        return f"<Engine: {', '.join(self._host.definitions) or 'no workflows'}; {state}>"
 
     @property
     def worker_id(self) -> str:
@@ -94,7 +92,7 @@ class Engine:
     @property
     def workflow_types(self) -> tuple[str, ...]:
         """Names of the registered workflow types."""
-        return tuple(self._definitions)
+        return tuple(self._host.definitions)
 
     def execute(self, command: Command) -> Reply:
         """Carry out a command, at once; what follows from it happens in later turns of the event loop.
@@ -152,8 +150,7 @@ class Engine:
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
-        definition = self._definitions.get(workflow_type)
-        return None if definition is None else definition.info
+        return self._host.find_type(workflow_type)
 
     def history(
         self, run: RunRef, *, follow: bool, owner: object = None, check: Callable[[], object] | None = None
@@ -220,31 +217,19 @@ class Engine:
                 run.settle_watchers(None, error or _closed_error)
                 run.wake_followers(error or _closed_error)
 
-    def _start(self, command: StartCommand, now: datetime) -> Reply:
+    def _start(self, command: StartCommand, _: datetime) -> Reply:
         info = command.run
         if info.wf_id != command.wf_id:
             return replies.bad_message(f"run_info.wf_id {info.wf_id!r} is not the command's {command.wf_id!r}")
-        definition = self._definitions.get(info.wf_type)
-        if definition is None:
-            return replies.TYPE_NOT_REGISTERED
-        latest = self._runs.latest(info.wf_id)
-        if latest is not None and latest.state is not None:
-            return replies.already_running(latest.info.id)
-        if self._runs.find(info.wf_id, info.id) is not None:
-            return replies.FINISHED  # grctld overwrites its record here (docs/protocol.md, section 8, 1)
-        if self._runs.active >= self.limits.active_runs:
-            return replies.too_many_runs(self.limits.active_runs)
-        self._host.start(definition, info, command.input, now)
-        return replies.ACCEPTED
+        return self._host.accept(info, command.input)
 
     def _event(self, command: EventCommand, _: datetime) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
-        state = run.state
-        if state is None:
+        if run.state is None:
             return replies.FINISHED
-        if state.inbox is not None and len(state.inbox) >= self.limits.inbox and state.kind is not StateKind.WAIT:
+        if run.inbox_size >= self.limits.inbox:
             return replies.inbox_full(self.limits.inbox)
         self._host.feed(run, inputs.Event(command.event_name, command.payload))
         return replies.ACCEPTED

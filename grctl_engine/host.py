@@ -6,14 +6,18 @@ import functools
 import itertools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from msgspec.structs import replace
 
+from grctl_core.commands import Reply
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunStatus
+from grctl_core.workflow_type import TypeInfo
+from grctl_engine import replies
+from grctl_engine.children import encode_outcome
 from grctl_engine.clock import Clock
 from grctl_engine.definition import Definition
 from grctl_engine.effects import (
@@ -28,7 +32,7 @@ from grctl_engine.effects import (
     TimerName,
 )
 from grctl_engine.executor import Executor, StepExecution
-from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import transition
 from grctl_engine.run import NIL, Entry, Run, encode_body
@@ -44,13 +48,19 @@ class RunHost:
 
     Attributes:
         clock: the engine's time.
+        limits: how much it holds.
+        definitions: the workflow types by name.
         executor: runs the steps.
         worker_id: names the executor in histories.
         activity: rises with everything that happens.
     """
 
-    def __init__(self, clock: Clock, limits: EngineLimits, runs: RunTable) -> None:
+    def __init__(
+        self, clock: Clock, limits: EngineLimits, runs: RunTable, definitions: Mapping[str, Definition]
+    ) -> None:
         self.clock = clock
+        self.limits = limits
+        self.definitions = definitions
         self.executor = Executor(limits.running_steps, functools.partial(perform, self))
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self.activity = 0
@@ -72,8 +82,32 @@ class RunHost:
         """Whether a step is running that does not just sleep on the clock."""
         return self.executor.busy
 
-    def start(self, definition: Definition, info: RunInfo, input: bytes | None, now: datetime) -> None:
-        """Begin a run that was accepted."""
+    def accept(self, info: RunInfo, input: bytes | None) -> Reply:
+        """Begin a run, or say why not."""
+        definition = self.definitions.get(info.wf_type)
+        if definition is None:
+            return replies.TYPE_NOT_REGISTERED
+        latest = self._runs.latest(info.wf_id)
+        if latest is not None and latest.state is not None:
+            return replies.already_running(latest.info.id)
+        if self._runs.find(info.wf_id, info.id) is not None:
+            return replies.FINISHED  # grctld overwrites its record here (docs/protocol.md, section 8, 1)
+        if self._runs.active >= self.limits.active_runs:
+            return replies.too_many_runs(self.limits.active_runs)
+        self._start(definition, info, input)
+        return replies.ACCEPTED
+
+    def find(self, wf_id: str | None, run_id: str | None) -> Run | None:
+        """Return exactly this run."""
+        return None if wf_id is None or run_id is None else self._runs.find(wf_id, run_id)
+
+    def find_type(self, workflow_type: str) -> TypeInfo | None:
+        """Return what is registered for a workflow type."""
+        definition = self.definitions.get(workflow_type)
+        return None if definition is None else definition.info
+
+    def _start(self, definition: Definition, info: RunInfo, input: bytes | None) -> None:
+        now = self.clock.now()
         state = RunState(
             accepted_at=now,
             entered_at=now,
@@ -171,6 +205,14 @@ class RunHost:
             result = None if effect.result == NIL else effect.result
             run.settle_watchers(EncodedOutcome(run=run.info, result=result, error=effect.error, reason=effect.reason))
         self._runs.finish(run)
+        if run.info.parent_callback_step is not None:
+            self._call_parent(run.info, effect)
+
+    def _call_parent(self, child: RunInfo, end: End) -> None:
+        """Let the parent's step have the outcome, also where its inbox is full. A parent that has ended gets none."""
+        parent = self.find(child.parent_wf_id, child.parent_run_id)
+        if parent is not None and child.parent_callback_step is not None:
+            self.feed(parent, Event(child.parent_callback_step, encode_outcome(end)))
 
 
 def _clear_timers(run: Run) -> None:
