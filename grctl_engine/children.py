@@ -25,7 +25,13 @@ __all__ = ["encode_outcome", "run_child", "send_to_parent", "start_child"]
 
 
 def start_child(
-    scope: StepScope, workflow_type: str, workflow_id: str, input: object, timeout: object, callback_step: str | None
+    scope: StepScope,
+    workflow_type: str,
+    workflow_id: str,
+    *,
+    input: object,
+    timeout: object,
+    callback_step: str | None = None,
 ) -> ChildHandle:
     """Start a child of the scope's run; see ``Context.start_child``."""
     parent = scope.run.info

@@ -203,7 +203,14 @@ class Context:
         callback = None
         if on_completed_step is not None:
             callback = self.next.name_of(on_completed_step, "ctx.start_child(on_completed_step=...)")
-        return start_child(self._scope, workflow_type, workflow_id, workflow_input, workflow_timeout, callback)
+        return start_child(
+            self._scope,
+            workflow_type,
+            workflow_id,
+            input=workflow_input,
+            timeout=workflow_timeout,
+            callback_step=callback,
+        )
 
     async def run_child(
         self,
@@ -231,7 +238,9 @@ class Context:
 
         """
         self._scope.check("ctx.run_child()")
-        handle = start_child(self._scope, workflow_type, workflow_id, workflow_input, workflow_timeout, None)
+        handle = start_child(
+            self._scope, workflow_type, workflow_id, input=workflow_input, timeout=workflow_timeout
+        )
         return await run_child(self._scope, handle)
 
     async def send_to_parent(self, event_name: str, payload: object = None) -> None:

@@ -15,6 +15,7 @@ from grctl_core.commands import (
     Command,
     DescribeCommand,
     EventCommand,
+    QueryCommand,
     Reply,
     StartCommand,
     TerminateCommand,
@@ -100,7 +101,7 @@ class Engine:
         Raises:
             ConnectionClosedError: the engine is closed.
             EventLoopError: this is not the engine's event loop.
-            UnsupportedOperationError: there is no such command.
+            UnsupportedOperationError: there is no such command; a query is for :meth:`query`.
 
         """
         self._check_usable()
@@ -110,6 +111,16 @@ class Engine:
         now = self.clock.now()
         self._runs.forget_expired(now)
         return execute(command, now)
+
+    async def query(self, command: QueryCommand) -> Reply:
+        """Ask a run's query handler, also after its end. It changes nothing, and nothing of it is recorded.
+
+        Errors as :meth:`execute`. Cancelled, it cancels the handler.
+        """
+        self._check_usable()
+        self._runs.forget_expired(self.clock.now())
+        run = self._runs.find(command.wf_id, command.run_id) if command.run_id else self._runs.latest(command.wf_id)
+        return replies.NOT_FOUND if run is None else await self._host.queries.answer(run, command)
 
     def watch(self, run: RunRef, *, owner: object = None) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``.

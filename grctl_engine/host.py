@@ -35,6 +35,7 @@ from grctl_engine.executor import Executor, StepExecution
 from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import transition
+from grctl_engine.query import QueryDesk
 from grctl_engine.run import NIL, Entry, Run, encode_body
 from grctl_engine.run_table import RunTable
 from grctl_engine.state import RunState
@@ -52,7 +53,8 @@ class RunHost:
         definitions: the workflow types by name.
         executor: runs the steps.
         worker_id: names the executor in histories.
-        activity: rises with everything that happens.
+        queries: answers queries.
+        changes: rises with everything that happens to runs.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class RunHost:
         self.definitions = definitions
         self.executor = Executor(limits.running_steps, functools.partial(perform, self))
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
-        self.activity = 0
+        self.changes = 0
+        self.queries = QueryDesk(self)
         self._runs = runs
         self._numbers = itertools.count(1)
         self._appliers: dict[type, Callable[[Run, Any, datetime], None]] = {
@@ -76,6 +79,11 @@ class RunHost:
             ClearTimer: self._clear_timer,
             End: self._end,
         }
+
+    @property
+    def activity(self) -> int:
+        """Rises with everything that happens."""
+        return self.changes + self.queries.activity
 
     @property
     def busy(self) -> bool:
@@ -127,7 +135,7 @@ class RunHost:
             return False
         now = self.clock.now()
         effects = transition(state, input, now)
-        self.activity += 1
+        self.changes += 1
         for effect in effects:
             self._appliers[type(effect)](run, effect, now)
         return bool(effects)
@@ -139,12 +147,13 @@ class RunHost:
         worker_id = self.worker_id if worker else ""
         entry = Entry(next(self._numbers), kind, self.clock.now(), encode_body(body), worker_id, operation_id)
         run.history.append(entry)
-        self.activity += 1
+        self.changes += 1
         if run.followers:
             run.wake_followers()
 
     async def close(self, grace: float) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
+        await self.queries.close()
         await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself)
         for run in self._runs.all():
             _clear_timers(run)

@@ -79,7 +79,7 @@ class StepScope:
             StepEndedError: the step has ended, or was abandoned.
 
         """
-        if not self._open or self._execution.abandoned:
+        if self.over:
             ended = "was abandoned" if self._execution.abandoned else "has ended"
             raise StepEndedError(
                 f"{what}: step {self.step_name!r} of workflow {self.run.info.wf_id!r} {ended}. "
