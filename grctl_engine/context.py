@@ -238,9 +238,7 @@ class Context:
 
         """
         self._scope.check("ctx.run_child()")
-        handle = start_child(
-            self._scope, workflow_type, workflow_id, input=workflow_input, timeout=workflow_timeout
-        )
+        handle = start_child(self._scope, workflow_type, workflow_id, input=workflow_input, timeout=workflow_timeout)
         return await run_child(self._scope, handle)
 
     async def send_to_parent(self, event_name: str, payload: object = None) -> None:

@@ -158,7 +158,9 @@ class Executor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         try:
-            while (tasks := self._tasks(sleepers=wait_for_sleepers, aside=False)) and (left := deadline - loop.time()) > 0:
+            while (tasks := self._tasks(sleepers=wait_for_sleepers, aside=False)) and (
+                left := deadline - loop.time()
+            ) > 0:
                 # In short turns where one that goes to sleep meanwhile will sleep for ever.
                 await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
         finally:

@@ -1,11 +1,11 @@
 """Tasks: functions whose calls stand in the history, with their arguments, their results and their attempts.
 
-    @task(retry_policy=RetryPolicy(max_attempts=3))
-    async def charge(order_id: str, amount: float) -> str: ...
+@task(retry_policy=RetryPolicy(max_attempts=3))
+async def charge(order_id: str, amount: float) -> str: ...
 
-    @wf.start()
-    async def start(ctx: Context, order_id: str) -> Directive:
-        return ctx.next.complete(await charge(order_id, 49.99))
+@wf.start()
+async def start(ctx: Context, order_id: str) -> Directive:
+    return ctx.next.complete(await charge(order_id, 49.99))
 """
 
 from __future__ import annotations

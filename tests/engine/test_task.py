@@ -65,7 +65,7 @@ async def test_arguments_are_recorded_by_name(make_rig):
     async def all_kinds(a: int, /, b: int, *more: int, c: int = 3, d: int = 4, **others: Any) -> None:
         pass
 
-    _, history = await run(make_rig, lambda ctx: all_kinds(1, 2, 7, 8, d=5, e="x"))
+    _, history = await run(make_rig, lambda _: all_kinds(1, 2, 7, 8, d=5, e="x"))
     (_, started), (_, completed) = of_tasks(history)
     assert started["args"] == {"a": 1, "b": 2, "more": [7, 8], "c": 3, "d": 5, "others": {"e": "x"}}
     assert completed["output"] == {"result": None}
@@ -82,7 +82,7 @@ async def test_a_method_whose_self_can_be_recorded(make_rig):
         async def charge(self, amount: int) -> int:
             return amount
 
-    outcome, history = await run(make_rig, lambda ctx: Shop("s").charge(5))
+    outcome, history = await run(make_rig, lambda _: Shop("s").charge(5))
     assert outcome.result == 5
     assert of_tasks(history)[0][1]["args"] == {"self": {"name": "s"}, "amount": 5}
 
@@ -137,21 +137,21 @@ async def test_what_cannot_be_recorded_fails_the_task_once(make_rig):
     async def says_int() -> int:
         return "no"
 
-    outcome, history = await run(make_rig, lambda ctx: returns_an_object())
+    outcome, history = await run(make_rig, lambda _: returns_an_object())
     assert calls == [1]
     assert outcome.error.type == "TaskResultError"
     assert "task 'returns_an_object' returned what cannot be recorded: result['a']" in outcome.error.message
     assert [kind for kind, _ in of_tasks(history)] == ["started", "failed"]
-    outcome, history = await run(make_rig, lambda ctx: says_int())
+    outcome, history = await run(make_rig, lambda _: says_int())
     assert "task 'says_int' returned what its return annotation does not say" in outcome.error.message
     assert [kind for kind, _ in of_tasks(history)] == ["started", "failed"]
 
 
 async def test_arguments_that_do_not_fit_or_cannot_be_recorded(make_rig):
-    outcome, history = await run(make_rig, lambda ctx: double(1, 2))
+    outcome, history = await run(make_rig, lambda _: double(1, 2))
     assert (outcome.error.type, outcome.error.message) == ("TypeError", "double() too many positional arguments")
     assert of_tasks(history) == []
-    outcome, history = await run(make_rig, lambda ctx: double(object()))
+    outcome, history = await run(make_rig, lambda _: double(object()))
     assert outcome.error.type == "InvalidInputError"
     assert "arguments of task 'double'['n']" in outcome.error.message
     assert of_tasks(history) == []
@@ -173,7 +173,7 @@ async def test_a_task_calls_a_task(make_rig):
     async def outer(n: int) -> int:
         return await double(n) + 1
 
-    outcome, history = await run(make_rig, lambda ctx: outer(3))
+    outcome, history = await run(make_rig, lambda _: outer(3))
     assert outcome.result == 7
     assert [(kind, data["task_name"]) for kind, data in of_tasks(history)] == [
         ("started", "outer"),
@@ -191,7 +191,7 @@ async def test_back_off_is_on_the_engines_clock(make_rig):
         times.append(rig.clock.now())
         raise ConnectionError("down")
 
-    rig = make_rig(flow(lambda ctx: fails()))
+    rig = make_rig(flow(lambda _: fails()))
     ref = rig.start("W")
     began = rig.clock.now()
     await rig.settle()
@@ -229,7 +229,7 @@ async def test_how_often_it_is_tried(policy, attempts, make_rig):
         calls.append(1)
         raise ValueError("no")
 
-    _, history = await run(make_rig, lambda ctx: fails(), seconds=60)
+    _, history = await run(make_rig, lambda _: fails(), seconds=60)
     assert len(calls) == attempts
     kinds = [kind for kind, _ in of_tasks(history)]
     assert kinds == ["started", *["attempt_failed"] * (attempts - 1), "failed"]
@@ -264,7 +264,7 @@ async def test_a_completed_tasks_duration_is_that_of_all_its_attempts(make_rig):
             raise ValueError("again")
         return "done"
 
-    _, history = await run(make_rig, lambda ctx: flaky(), seconds=2)
+    _, history = await run(make_rig, lambda _: flaky(), seconds=2)
     assert [data.get("duration_ms") for _, data in of_tasks(history)] == [None, 0, 0, 1500]
 
 
@@ -275,7 +275,7 @@ async def never_ends():
 @pytest.mark.parametrize("end", ["terminate", "step timeout", "run timeout"])
 async def test_a_task_is_cancelled_after_the_event_that_ends_the_run(end, make_rig):
     slow = task(never_ends)
-    rig = make_rig(flow(lambda ctx: slow(), timeout=5))
+    rig = make_rig(flow(lambda _: slow(), timeout=5))
     ref = rig.start("W", timeout=timedelta(seconds=3) if end == "run timeout" else None)
     await rig.advance(1)
     if end == "terminate":
@@ -300,7 +300,7 @@ async def test_a_task_is_cancelled_in_its_back_off(make_rig):
         calls.append(1)
         raise ValueError("no")
 
-    rig = make_rig(flow(lambda ctx: fails()))
+    rig = make_rig(flow(lambda _: fails()))
     ref = rig.start("W")
     await rig.advance(1)
     rig.terminate()
@@ -350,7 +350,7 @@ async def test_a_task_that_swallows_its_cancellation_is_recorded_as_cancelled(ma
         except asyncio.CancelledError:
             return "no"
 
-    rig = make_rig(flow(lambda ctx: stubborn()))
+    rig = make_rig(flow(lambda _: stubborn()))
     ref = rig.start("W")
     await rig.settle()
     rig.terminate()
@@ -369,7 +369,7 @@ async def test_a_task_that_fails_at_its_cancellation_is_not_tried_again(make_rig
         except asyncio.CancelledError:
             raise ValueError("broken by it") from None
 
-    rig = make_rig(flow(lambda ctx: breaks()))
+    rig = make_rig(flow(lambda _: breaks()))
     ref = rig.start("W")
     await rig.settle()
     rig.terminate()
@@ -429,7 +429,7 @@ async def test_the_end_of_another_run_is_a_failure_and_no_cancellation(make_rig)
         calls.append(1)
         raise WorkflowCancelledError("workflow 'x' was cancelled")
 
-    _, history = await run(make_rig, lambda ctx: waits_for_another(), seconds=1)
+    _, history = await run(make_rig, lambda _: waits_for_another(), seconds=1)
     assert len(calls) == 2
     assert [kind for kind, _ in of_tasks(history)] == ["started", "attempt_failed", "failed"]
 
