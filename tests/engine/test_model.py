@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 from collections import defaultdict
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from grctl_core.errors import GrctlError, WorkflowError
+from grctl_core.errors import GrctlError
 from grctl_core.history import TERMINAL_KINDS
 from grctl_core.outcome import ErrorDetails
 from grctl_engine import ChildOutcome, Context, Directive, RetryPolicy, Workflow, task
@@ -248,10 +249,8 @@ class EngineMachine(RuleBasedStateMachine):
                     await self.hanging[run_id]
 
         async def act(ctx: Context) -> None:
-            try:
+            with contextlib.suppress(ConnectionError, FatalError):
                 await work(ctx.run.id)
-            except (ConnectionError, FatalError):
-                pass
 
         run = self.tell(index, act)
         if run is not None:
@@ -277,14 +276,12 @@ class EngineMachine(RuleBasedStateMachine):
     @in_loop
     async def start_child(self, index: int, wf_id: str, how: str, timeout: int | None) -> None:
         async def act(ctx: Context) -> None:
-            try:
+            with contextlib.suppress(GrctlError):
                 if how == "run":
                     await ctx.run_child("Model", wf_id, None, seconds(timeout))
                 else:
                     callback = "child_done" if how == "callback" else None
                     await ctx.start_child("Model", wf_id, None, seconds(timeout), callback)
-            except (WorkflowError, GrctlError):
-                pass
 
         run = self.tell(index, act)
         if run is None:
@@ -304,10 +301,8 @@ class EngineMachine(RuleBasedStateMachine):
         number = self.numbers
 
         async def act(ctx: Context) -> None:
-            try:
+            with contextlib.suppress(GrctlError):
                 await ctx.send_to_parent("go", {"n": number})
-            except GrctlError:
-                pass
 
         run = self.tell(index, act)
         if run is not None:
