@@ -125,10 +125,8 @@ workflows = [trip, *(booking_workflow(kind) for kind in KINDS)]
 async def report(handle: grctl.WorkflowHandle[Any]) -> None:
     """Print how a trip ended, and after how many days."""
     outcome = await handle.outcome()
-    run = outcome.run
-    assert run.started_at is not None
-    assert run.completed_at is not None
-    after = run.completed_at - run.started_at
+    began, ended = outcome.run.started_at, outcome.run.completed_at
+    after = ended - began if began and ended else timedelta()
     what = outcome.result if outcome.completed else outcome.error and outcome.error.message
     print(f"    {outcome.status} after {after.days} days, {after.seconds} s: {what}")
 

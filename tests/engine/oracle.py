@@ -1,11 +1,13 @@
 """An oracle of what runs do, written from docs/protocol.md (sections 3 and 6) alone, for test_model.py.
 
 It predicts each run's history, event by event, and which handlers are called with what. It knows no engine: time is a
-number of microseconds, a step is taken when :meth:`Oracle.flush` is called, and what a handler does is told to it.
+number of microseconds, a step is taken when :meth:`Oracle.flush` is called, and what a handler does is told to it. A
+time at which something is due is a pair: two of the same moment come in the order in which they were set.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 # Durations of different kinds end in different digits, so that no two of one run fall due in the same microsecond.
@@ -15,13 +17,15 @@ DEFAULT_WAIT = 3_600_000_000
 ATTEMPTS = 3
 DELAYS = [1_000_000, 2_000_000]
 
+Due = tuple[int, int]
+
 
 @dataclass(eq=False)
 class Doing:
     """What a handler is busy with: a sleep, a task, a child that it waits for."""
 
     what: str
-    due: int | None = None
+    due: Due | None = None
     outcomes: list[str] = field(default_factory=list)
     attempt: int = 0
 
@@ -31,12 +35,13 @@ class ModelRun:
     wf_id: str
     parent: ModelRun | None = None
     callback: bool = False
-    run_deadline: int | None = None
+    run_deadline: Due | None = None
     status: str = "running"
     phase: str = ""
     step: str = ""
     payload: object = None
-    deadline: int = 0
+    deadline: Due | None = None
+    dispatched: int = 0
     on_timeout: str = ""
     inbox: list[tuple[str, object]] = field(default_factory=list)
     cancelling: bool = False
@@ -59,6 +64,10 @@ class Oracle:
     def __init__(self) -> None:
         self.now = 0
         self.runs: list[ModelRun] = []
+        self.numbers = itertools.count()
+
+    def after(self, duration: int) -> Due:
+        return self.now + duration, next(self.numbers)
 
     def latest(self, wf_id: str) -> ModelRun | None:
         return next((run for run in reversed(self.runs) if run.wf_id == wf_id), None)
@@ -71,7 +80,7 @@ class Oracle:
         latest = self.latest(wf_id)
         if latest is not None and latest.active:
             return None
-        run = ModelRun(wf_id, parent, callback, None if timeout is None else self.now + timeout)
+        run = ModelRun(wf_id, parent, callback, None if timeout is None else self.after(timeout))
         self.runs.append(run)
         run.history.append("run.started")
         self._dispatch(run, "start", None)
@@ -125,12 +134,12 @@ class Oracle:
         if run.inbox:
             return self._dispatch(run, *run.inbox.pop(0))
         run.phase = "wait"
-        run.deadline = self.now + (timeout or DEFAULT_WAIT)
+        run.deadline = self.after(timeout or DEFAULT_WAIT)
         run.on_timeout = on_timeout
         return None
 
     def sleep(self, run: ModelRun, duration: int) -> None:
-        run.doing = Doing("sleep", self.now + duration)
+        run.doing = Doing("sleep", self.after(duration))
 
     def call_task(self, run: ModelRun, outcomes: list[str]) -> None:
         run.history.append("task.started")
@@ -159,36 +168,36 @@ class Oracle:
 
     def flush(self) -> None:
         """Let the worker take what was dispatched."""
-        for run in self.runs:
+        for run in sorted(self.runs, key=lambda run: run.dispatched):
             if run.phase == "dispatched":
                 run.phase = "step"
-                run.deadline = self.now + STEP_TIMEOUTS[run.step]
+                run.deadline = self.after(STEP_TIMEOUTS[run.step])
                 run.history.append(("step.started", run.step))
                 run.calls.append((run.step, run.payload))
 
     def advance(self, duration: int) -> None:
         target = self.now + duration
         self.flush()
-        while (due := self._next_due()) is not None and due[0] <= target:
-            self.now, run, what = due
+        while (found := self._next_due()) is not None and found[0][0] <= target:
+            (self.now, _), run, what = found
             self._fire(run, what)
-            self.flush()
+            following = self._next_due()
+            if following is None or following[0][0] > self.now:
+                self.flush()
         self.now = target
 
-    def _next_due(self) -> tuple[int, ModelRun, str] | None:
-        found: list[tuple[int, int, str]] = []
-        for number, run in enumerate(self.runs):
+    def _next_due(self) -> tuple[Due, ModelRun, str] | None:
+        found: list[tuple[Due, ModelRun, str]] = []
+        for run in self.runs:
             if not run.active:
                 continue
-            found.append((run.deadline, number, run.phase))
+            if run.deadline is not None:
+                found.append((run.deadline, run, run.phase))
             if run.run_deadline is not None:
-                found.append((run.run_deadline, number, "run"))
+                found.append((run.run_deadline, run, "run"))
             if run.doing is not None and run.doing.due is not None:
-                found.append((run.doing.due, number, run.doing.what))
-        if not found:
-            return None
-        due, number, what = min(found)
-        return due, self.runs[number], what
+                found.append((run.doing.due, run, run.doing.what))
+        return min(found, key=lambda entry: entry[0], default=None)
 
     def _fire(self, run: ModelRun, what: str) -> None:
         match what:
@@ -224,20 +233,21 @@ class Oracle:
                 run.doing = None
             case "fail" if task.attempt < ATTEMPTS:
                 run.history.append(("task.attempt_failed", task.attempt))
-                task.due = self.now + DELAYS[task.attempt - 1]
+                task.due = self.after(DELAYS[task.attempt - 1])
             case "fail" | "fatal":
                 run.history.append("task.failed")
                 run.doing = None
 
     def _dispatch(self, run: ModelRun, name: str, payload: object) -> None:
+        run.dispatched = next(self.numbers)
         run.step = name
         run.payload = payload
         if name in STEP_TIMEOUTS:
             run.phase = "dispatched"
-            run.deadline = 1 << 62
+            run.deadline = None
         else:
             run.phase = "blocked"
-            run.deadline = self.now + UNKNOWN_TIMEOUT
+            run.deadline = self.after(UNKNOWN_TIMEOUT)
 
     def _end(self, run: ModelRun, kind: str, status: str) -> None:
         run.history.append(kind)
