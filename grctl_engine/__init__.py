@@ -3,15 +3,29 @@
 It has the server's semantics (docs/protocol.md, section 6) and knows no transport.
 """
 
+from grctl_engine.child import ChildHandle, ChildOutcome
 from grctl_engine.clock import Clock, ManualClock, SystemClock
 from grctl_engine.context import Context, Store
 from grctl_engine.definition import Workflow
 from grctl_engine.directive import Directive, NextBuilder
 from grctl_engine.engine import Engine
-from grctl_engine.errors import InputMismatchError, NoDecisionError, StepEndedError
+from grctl_engine.errors import (
+    ChildFailedError,
+    InputMismatchError,
+    NoDecisionError,
+    NoParentError,
+    ReadOnlyError,
+    StepEndedError,
+    TaskResultError,
+)
 from grctl_engine.limits import EngineLimits, LimitCode
+from grctl_engine.retry_policy import RetryPolicy
+from grctl_engine.task import task
 
 __all__ = [
+    "ChildFailedError",
+    "ChildHandle",
+    "ChildOutcome",
     "Clock",
     "Context",
     "Directive",
@@ -22,8 +36,13 @@ __all__ = [
     "ManualClock",
     "NextBuilder",
     "NoDecisionError",
+    "NoParentError",
+    "ReadOnlyError",
+    "RetryPolicy",
     "StepEndedError",
     "Store",
     "SystemClock",
+    "TaskResultError",
     "Workflow",
+    "task",
 ]

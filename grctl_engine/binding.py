@@ -17,6 +17,7 @@ import msgspec
 
 from grctl_core.codec import check_type, convert, decode
 from grctl_core.errors import DecodeError, InvalidInputError
+from grctl_engine.child import ChildOutcome
 from grctl_engine.errors import InputMismatchError
 
 __all__ = ["Binder", "Parameter", "read_signature"]
@@ -62,6 +63,7 @@ class Binder:
         "_parameters",
         "_required",
         "_what",
+        "_whole",
     )
 
     def __init__(self, what: str, function: Callable[..., Any], noun: str, nothing: str) -> None:
@@ -101,6 +103,7 @@ class Binder:
             else:
                 self._parameters.append(read)
         self._by_name = {parameter.name: parameter for parameter in self._parameters if parameter.by_keyword}
+        self._whole = next(filter(_takes_an_outcome, self._by_name.values()), None)
         self._required = [parameter for parameter in self._parameters if parameter.required]
 
     @property
@@ -128,6 +131,8 @@ class Binder:
         return self._bind_value(value), {}
 
     def _bind_map(self, value: dict[Any, Any]) -> dict[str, Any]:
+        if self._whole is not None and self._whole.name not in value:
+            value = {self._whole.name: value}  # the outcome of a child is one thing, and not spread
         arguments: dict[str, Any] = {}
         unexpected = []
         for key, item in value.items():
@@ -205,6 +210,10 @@ class Binder:
             ) from error
         check_type(f"{self._what}: {parameter.name}", resolved)
         return resolved
+
+
+def _takes_an_outcome(parameter: Parameter) -> bool:
+    return (typing.get_origin(parameter.type) or parameter.type) is ChildOutcome
 
 
 def _looks_like_a_map(type_: Any) -> bool:

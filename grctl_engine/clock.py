@@ -8,10 +8,10 @@ import heapq
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 from grctl_core.durations import Duration, to_seconds
-from grctl_core.errors import InvalidInputError
+from grctl_core.errors import InvalidInputError, UnsupportedOperationError
 
 __all__ = ["Clock", "ClockUser", "ManualClock", "SystemClock", "Timer"]
 
@@ -64,6 +64,17 @@ class Clock(Protocol):
     def detach(self, user: ClockUser) -> None:
         """Forget an engine."""
 
+    async def advance(
+        self,
+        duration: Duration | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+    ) -> None:
+        """Move the time on, where that can be done: see :meth:`ManualClock.advance`."""
+
 
 class SystemClock:
     """The machine's time, with timers of the running event loop."""
@@ -87,6 +98,25 @@ class SystemClock:
 
     def detach(self, user: ClockUser) -> None:
         """Nothing to do."""
+
+    async def advance(
+        self,
+        duration: Duration | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+    ) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            UnsupportedOperationError: always.
+
+        """
+        raise UnsupportedOperationError(
+            "the machine's time moves by itself alone: open the engine with clock=ManualClock() to move it"
+        )
 
 
 class _ManualTimer:

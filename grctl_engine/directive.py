@@ -90,7 +90,7 @@ class NextBuilder:
             InvalidInputError: this workflow has no such step.
 
         """
-        return NextStep(self._name_of(step, "next.step()"))
+        return NextStep(self.name_of(step, "next.step()"))
 
     def wait(self, timeout: Duration | None = None, on_timeout: StepReference | None = None) -> Directive:
         """Wait for an event. One that came in meanwhile is taken at once.
@@ -107,7 +107,7 @@ class NextBuilder:
         return Wait(
             f"next.{new_ulid()}",
             optional_timedelta("timeout", timeout),
-            "" if on_timeout is None else self._name_of(on_timeout, "next.wait(on_timeout=...)"),
+            "" if on_timeout is None else self.name_of(on_timeout, "next.wait(on_timeout=...)"),
         )
 
     def complete(self, result: object = None) -> Directive:
@@ -137,7 +137,17 @@ class NextBuilder:
         encode("error", error)
         return Fail(error)
 
-    def _name_of(self, step: StepReference, what: str) -> str:
+    def name_of(self, step: StepReference, what: str) -> str:
+        """Return the name of a step of this workflow.
+
+        Args:
+            step: the step's handler, or its name.
+            what: what names it, for the message.
+
+        Raises:
+            InvalidInputError: this workflow has no such step.
+
+        """
         try:
             name = step if isinstance(step, str) else self._steps_by_handler.get(step)
         except TypeError:  # not hashable, so no handler

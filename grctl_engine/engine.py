@@ -17,6 +17,7 @@ from grctl_core.commands import (
     Command,
     DescribeCommand,
     EventCommand,
+    QueryCommand,
     Reply,
     StartCommand,
     TerminateCommand,
@@ -44,7 +45,6 @@ from grctl_engine.registry import resolve_all
 from grctl_engine.replay import ReplayError, replay
 from grctl_engine.run import Run
 from grctl_engine.run_table import RunTable
-from grctl_engine.state import StateKind
 
 __all__ = ["Engine"]
 
@@ -83,9 +83,15 @@ class Engine:
         if clock is not None and not isinstance(clock, Clock):
             raise InvalidInputError(f"clock must be a Clock, such as ManualClock(), not {type(clock).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
-        self._definitions = resolve_all(workflows)
         self._runs = RunTable(self.limits)
-        self._host = RunHost(self.clock, self.limits, self._runs, journal=journal, enforce_timeouts=enforce_timeouts)
+        self._host = RunHost(
+            self.clock,
+            self.limits,
+            self._runs,
+            resolve_all(workflows),
+            journal=journal,
+            enforce_timeouts=enforce_timeouts,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
@@ -99,7 +105,7 @@ class Engine:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self._runs.active} active runs"
-        return f"<Engine: {', '.join(self._definitions) or 'no workflows'}; {state}>"
+        return f"<Engine: {', '.join(self._host.definitions) or 'no workflows'}; {state}>"
 
     @property
     def worker_id(self) -> str:
@@ -109,7 +115,7 @@ class Engine:
     @property
     def workflow_types(self) -> tuple[str, ...]:
         """Names of the registered workflow types."""
-        return tuple(self._definitions)
+        return tuple(self._host.definitions)
 
     def execute(self, command: Command) -> Reply:
         """Carry out a command, at once; what follows from it happens in later turns of the event loop.
@@ -117,7 +123,7 @@ class Engine:
         Raises:
             ConnectionClosedError: the engine is closed.
             EventLoopError: this is not the engine's event loop.
-            UnsupportedOperationError: there is no such command.
+            UnsupportedOperationError: there is no such command; a query is for :meth:`query`.
 
         """
         self._check_usable()
@@ -147,7 +153,7 @@ class Engine:
             ReplayError: that cannot be: its type is not registered, or its history is not such an engine's.
 
         """
-        definition = self._definitions.get(info.wf_type)
+        definition = self._host.definitions.get(info.wf_type)
         if definition is None:
             raise ReplayError(f"workflow type {info.wf_type!r} is not registered")
         timeout = info.timeout if self._host.enforce_timeouts else None
@@ -159,6 +165,16 @@ class Engine:
             self._host.take_over(run, event)
         self._host.resume(run, state)
         return run
+
+    async def query(self, command: QueryCommand) -> Reply:
+        """Ask a run's query handler, also after its end. It changes nothing, and nothing of it is recorded.
+
+        Errors as :meth:`execute`. Cancelled, it cancels the handler.
+        """
+        self._check_usable()
+        self._runs.forget_expired(self.clock.now())
+        run = self._runs.find(command.wf_id, command.run_id) if command.run_id else self._runs.latest(command.wf_id)
+        return replies.NOT_FOUND if run is None else await self._host.queries.answer(run, command)
 
     def watch(self, run: RunRef, *, owner: object = None) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``.
@@ -199,8 +215,7 @@ class Engine:
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
-        definition = self._definitions.get(workflow_type)
-        return None if definition is None else definition.info
+        return self._host.find_type(workflow_type)
 
     def history(
         self, run: RunRef, *, follow: bool, owner: object = None, check: Callable[[], object] | None = None
@@ -279,31 +294,19 @@ class Engine:
                 run.settle_watchers(None, error or _closed_error)
                 run.wake_followers(error or _closed_error)
 
-    def _start(self, command: StartCommand, now: datetime) -> Reply:
+    def _start(self, command: StartCommand, _: datetime) -> Reply:
         info = command.run
         if info.wf_id != command.wf_id:
             return replies.bad_message(f"run_info.wf_id {info.wf_id!r} is not the command's {command.wf_id!r}")
-        definition = self._definitions.get(info.wf_type)
-        if definition is None:
-            return replies.TYPE_NOT_REGISTERED
-        latest = self._runs.latest(info.wf_id)
-        if latest is not None and latest.state is not None:
-            return replies.already_running(latest.info.id)
-        if self._runs.find(info.wf_id, info.id) is not None:
-            return replies.FINISHED  # grctld overwrites its record here (docs/protocol.md, section 8, 1)
-        if self._runs.active >= self.limits.active_runs:
-            return replies.too_many_runs(self.limits.active_runs)
-        self._host.start(definition, info, command.input, now)
-        return replies.ACCEPTED
+        return self._host.accept(info, command.input)
 
     def _event(self, command: EventCommand, _: datetime) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
-        state = run.state
-        if state is None or (command.run is not None and command.run.run_id != run.info.id):
+        if run.state is None or (command.run is not None and command.run.run_id != run.info.id):
             return replies.FINISHED  # also where the sender means an earlier run, which cannot be going on
-        if state.inbox is not None and len(state.inbox) >= self.limits.inbox and state.kind is not StateKind.WAIT:
+        if run.inbox_size >= self.limits.inbox:
             return replies.inbox_full(self.limits.inbox)
         self._host.feed(run, inputs.Event(command.event_name, command.payload))
         return replies.ACCEPTED

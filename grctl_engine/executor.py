@@ -30,10 +30,11 @@ class StepExecution:
         step: the step, as the state machine has it.
         task: what runs it; None while it is queued.
         abandoned: whether nobody waits for it any more.
-        sleeping: how many sleeps on the engine's clock it is in.
+        sleeping: how many sleeps on the engine's clock, and waits for other steps, it is in.
+        aside: how many waits for other steps it is in.
     """
 
-    __slots__ = ("abandoned", "run", "sleeping", "step", "task")
+    __slots__ = ("abandoned", "aside", "run", "sleeping", "step", "task")
 
     def __init__(self, run: Run, step: Step) -> None:
         self.run: Run | None = run
@@ -41,6 +42,7 @@ class StepExecution:
         self.task: asyncio.Task[None] | None = None
         self.abandoned = False
         self.sleeping = 0
+        self.aside = 0
 
 
 class Executor:
@@ -53,7 +55,9 @@ class Executor:
         self._running: set[StepExecution] = set()
         self._queue: deque[StepExecution] = deque()
         self._abandoned_in_queue = 0
+        self._returning: deque[tuple[StepExecution, asyncio.Future[None]]] = deque()
         self._sleeping = 0
+        self._aside = 0
         self._closed = False
 
     @property
@@ -68,14 +72,18 @@ class Executor:
 
     @property
     def busy(self) -> bool:
-        """Whether a step is running that does not just sleep on the engine's clock."""
+        """Whether a step is running that does not just sleep on the engine's clock, or wait for another."""
         return len(self._running) > self._sleeping
+
+    @property
+    def _has_slot(self) -> bool:
+        return len(self._running) - self._aside < self._limit
 
     def submit(self, execution: StepExecution) -> None:
         """Run a step now, or when its turn comes. Its code begins in a later turn of the event loop."""
         if self._closed:
             return
-        if len(self._running) < self._limit:
+        if self._has_slot and not self._returning:
             self._launch(execution)
         else:
             self._queue.append(execution)
@@ -105,6 +113,37 @@ class Executor:
         if execution.sleeping == 0:
             self._sleeping -= 1
 
+    def step_aside(self, execution: StepExecution) -> None:
+        """Give the slot of a step away, while it waits for other steps."""
+        self.fall_asleep(execution)
+        execution.aside += 1
+        if execution.aside == 1:
+            self._aside += 1
+            self._fill()
+
+    async def come_back(self, execution: StepExecution) -> None:
+        """Wait until a step that stepped aside has a slot again, before those that have not begun."""
+        if execution.aside == 1 and not self._has_slot and not execution.abandoned:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (execution, turn)
+            self._returning.append(entry)
+            try:
+                await turn
+                return  # _fill has done the rest, when it gave the slot
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    raise
+                self._returning.remove(entry)
+                self._is_back(execution)  # over the limit, until it is gone
+                raise
+        self._is_back(execution)
+
+    def _is_back(self, execution: StepExecution) -> None:
+        self.wake_up(execution)
+        execution.aside -= 1
+        if execution.aside == 0:
+            self._aside -= 1
+
     async def close(self, grace: float, *, wait_for_sleepers: bool, closer: asyncio.Task[Any] | None = None) -> None:
         """Start nothing more, wait up to ``grace`` seconds for what is running, abandon the rest.
 
@@ -120,11 +159,13 @@ class Executor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         try:
-            while (tasks := self._tasks(closer, sleepers=wait_for_sleepers)) and (left := deadline - loop.time()) > 0:
+            while (tasks := self._tasks(closer, sleepers=wait_for_sleepers, aside=False)) and (
+                left := deadline - loop.time()
+            ) > 0:
                 # In short turns where one that goes to sleep meanwhile will sleep for ever.
                 await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
         finally:
-            tasks = self._tasks(closer, sleepers=True)
+            tasks = self._tasks(closer, sleepers=True, aside=True)
             for execution in list(self._running):
                 self.abandon(execution)
         if tasks:
@@ -132,11 +173,14 @@ class Executor:
             if stubborn:
                 _log.warning("%d steps go on although they were cancelled", len(stubborn))
 
-    def _tasks(self, closer: asyncio.Task[Any] | None, *, sleepers: bool) -> list[asyncio.Task[None]]:
+    def _tasks(self, closer: asyncio.Task[Any] | None, *, sleepers: bool, aside: bool) -> list[asyncio.Task[None]]:
         return [
             execution.task
             for execution in self._running
-            if execution.task is not None and execution.task is not closer and (sleepers or not execution.sleeping)
+            if execution.task is not None
+            and execution.task is not closer
+            and (sleepers or not execution.sleeping)
+            and (aside or not execution.aside)
         ]
 
     def _launch(self, execution: StepExecution) -> None:
@@ -154,11 +198,22 @@ class Executor:
         if execution.sleeping:
             self._sleeping -= 1
             execution.sleeping = 0
+        if execution.aside:
+            self._aside -= 1
+            execution.aside = 0
         task, execution.task = execution.task, None
         error = None if task is None or task.cancelled() else task.exception()
         if isinstance(error, Exception):  # SystemExit and KeyboardInterrupt have gone through the loop already
             _log.error("step %r broke the engine", execution.step.name, exc_info=error)
-        while self._queue and len(self._running) < self._limit:
+        self._fill()
+
+    def _fill(self) -> None:
+        """Give free slots away: first to steps that come back, then to those that have not begun."""
+        while self._returning and self._has_slot:
+            execution, turn = self._returning.popleft()
+            self._is_back(execution)
+            turn.set_result(None)
+        while self._queue and self._has_slot:
             execution = self._queue.popleft()
             if execution.abandoned:
                 self._abandoned_in_queue -= 1

@@ -7,15 +7,19 @@ import functools
 import itertools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
+from grctl_core.commands import Reply
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunStatus
+from grctl_core.workflow_type import TypeInfo
+from grctl_engine import replies
+from grctl_engine.children import encode_outcome
 from grctl_engine.clock import Clock
 from grctl_engine.definition import Definition
 from grctl_engine.effects import (
@@ -30,10 +34,11 @@ from grctl_engine.effects import (
     TimerName,
 )
 from grctl_engine.executor import Executor, StepExecution
-from grctl_engine.inputs import Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import DEFAULT_WAIT_TIMEOUT, UNKNOWN_STEP_TIMEOUT, transition
+from grctl_engine.query import QueryDesk
 from grctl_engine.run import NIL, Entry, Run, encode_body
 from grctl_engine.run_table import RunTable
 from grctl_engine.state import RunState
@@ -47,9 +52,12 @@ class RunHost:
 
     Attributes:
         clock: the engine's time.
+        limits: how much it holds.
+        definitions: the workflow types by name.
         executor: runs the steps.
         worker_id: names the executor in histories.
-        activity: rises with everything that happens.
+        queries: answers queries.
+        changes: rises with everything that happens to runs.
         journal: is told of it.
         enforce_timeouts: whether runs end when their workflow timeout is over.
     """
@@ -59,14 +67,18 @@ class RunHost:
         clock: Clock,
         limits: EngineLimits,
         runs: RunTable,
+        definitions: Mapping[str, Definition],
         *,
         journal: Journal | None = None,
         enforce_timeouts: bool = True,
     ) -> None:
         self.clock = clock
+        self.limits = limits
+        self.definitions = definitions
         self.executor = Executor(limits.running_steps, functools.partial(perform, self))
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
-        self.activity = 0
+        self.changes = 0
+        self.queries = QueryDesk(self)
         self.journal = journal
         self.enforce_timeouts = enforce_timeouts
         self._runs = runs
@@ -83,12 +95,41 @@ class RunHost:
         }
 
     @property
+    def activity(self) -> int:
+        """Rises with everything that happens."""
+        return self.changes + self.queries.activity
+
+    @property
     def busy(self) -> bool:
         """Whether a step is running that does not just sleep on the clock."""
         return self.executor.busy
 
-    def start(self, definition: Definition, info: RunInfo, input: bytes | None, now: datetime) -> None:
-        """Begin a run that was accepted."""
+    def accept(self, info: RunInfo, input: bytes | None) -> Reply:
+        """Begin a run, or say why not."""
+        definition = self.definitions.get(info.wf_type)
+        if definition is None:
+            return replies.TYPE_NOT_REGISTERED
+        latest = self._runs.latest(info.wf_id)
+        if latest is not None and latest.state is not None:
+            return replies.already_running(latest.info.id)
+        if self._runs.find(info.wf_id, info.id) is not None:
+            return replies.FINISHED  # grctld overwrites its record here (docs/protocol.md, section 8, 1)
+        if self._runs.active >= self.limits.active_runs:
+            return replies.too_many_runs(self.limits.active_runs)
+        self._start(definition, info, input)
+        return replies.ACCEPTED
+
+    def find(self, wf_id: str | None, run_id: str | None) -> Run | None:
+        """Return exactly this run."""
+        return None if wf_id is None or run_id is None else self._runs.find(wf_id, run_id)
+
+    def find_type(self, workflow_type: str) -> TypeInfo | None:
+        """Return what is registered for a workflow type."""
+        definition = self.definitions.get(workflow_type)
+        return None if definition is None else definition.info
+
+    def _start(self, definition: Definition, info: RunInfo, input: bytes | None) -> None:
+        now = self.clock.now()
         state = RunState(
             accepted_at=now,
             entered_at=now,
@@ -139,7 +180,7 @@ class RunHost:
         first = len(run.history)
         now = self.clock.now()
         effects = transition(state, input, now)
-        self.activity += 1
+        self.changes += 1
         for effect in effects:
             self._appliers[type(effect)](run, effect, now)
         if journal is not None and effects:
@@ -153,7 +194,7 @@ class RunHost:
         worker_id = self.worker_id if worker else ""
         entry = Entry(next(self._numbers), kind, self.clock.now(), encode_body(body), worker_id, operation_id)
         run.history.append(entry)
-        self.activity += 1
+        self.changes += 1
         if run.followers:
             run.wake_followers()
         if self.journal is not None:
@@ -161,6 +202,7 @@ class RunHost:
 
     async def close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
+        await self.queries.close()
         await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself, closer=closer)
         for run in self._runs.all():
             _clear_timers(run)
@@ -221,6 +263,14 @@ class RunHost:
             result = None if effect.result == NIL else effect.result
             run.settle_watchers(EncodedOutcome(run=run.info, result=result, error=effect.error, reason=effect.reason))
         self._runs.finish(run)
+        if run.info.parent_callback_step is not None:
+            self._call_parent(run.info, effect)
+
+    def _call_parent(self, child: RunInfo, end: End) -> None:
+        """Let the parent's step have the outcome, also where its inbox is full. A parent that has ended gets none."""
+        parent = self.find(child.parent_wf_id, child.parent_run_id)
+        if parent is not None and child.parent_callback_step is not None:
+            self.feed(parent, Event(child.parent_callback_step, encode_outcome(end)))
 
 
 def _left(delay: timedelta, since: datetime, now: datetime) -> timedelta:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timedelta
+
 from grctl_core.commands import ErrorCode, Reply, ReplyError
-from grctl_engine.limits import LimitCode
+from grctl_engine.limits import LimitCode, QueryCode
 
 __all__ = [
     "ACCEPTED",
@@ -14,7 +17,11 @@ __all__ = [
     "already_running",
     "bad_message",
     "inbox_full",
+    "query_failed",
+    "query_timed_out",
+    "too_many_queries",
     "too_many_runs",
+    "unknown_query",
 ]
 
 
@@ -72,4 +79,35 @@ def too_many_runs(limit: int) -> Reply:
         LimitCode.ACTIVE_RUNS,
         f"The engine has {limit} active runs already",
         "EngineLimits.active_runs, of the embedded engine",
+    )
+
+
+def unknown_query(workflow_type: str, query_name: str, names: Iterable[str]) -> Reply:
+    """Refuse a query that the workflow type does not answer."""
+    known = ", ".join(repr(name) for name in sorted(names)) or "none at all"
+    return _refusal(
+        QueryCode.UNKNOWN, f"workflow type {workflow_type!r} answers no query {query_name!r}: it answers {known}"
+    )
+
+
+def query_failed(query_name: str, why: str) -> Reply:
+    """Refuse a query whose handler raised, or returned what cannot be sent."""
+    return _refusal(QueryCode.FAILED, f"query {query_name!r} failed: {why}")
+
+
+def query_timed_out(query_name: str, timeout: timedelta) -> Reply:
+    """Refuse a query whose handler took too long."""
+    return _refusal(
+        QueryCode.TIMED_OUT,
+        f"query {query_name!r} was given up after {timeout}",
+        "EngineLimits.query_timeout, of the embedded engine",
+    )
+
+
+def too_many_queries(limit: int) -> Reply:
+    """Refuse a query: as many are being answered as may."""
+    return _refusal(
+        LimitCode.QUERIES,
+        f"The engine answers {limit} queries already",
+        "EngineLimits.running_queries, of the embedded engine",
     )

@@ -16,7 +16,7 @@ from grctl_core.run import RunInfo
 from grctl_engine.clock import Timer
 from grctl_engine.definition import Definition
 from grctl_engine.executor import StepExecution
-from grctl_engine.state import RunState
+from grctl_engine.state import RunState, StateKind
 
 __all__ = ["NIL", "Entry", "Run", "encode_body"]
 
@@ -90,6 +90,12 @@ class Run(msgspec.Struct, eq=False):
     def current_info(self) -> RunInfo:
         """The run's record, with the present end of its history."""
         return msgspec.structs.replace(self.info, history_seq_id=self.history[-1].seq) if self.history else self.info
+
+    @property
+    def inbox_size(self) -> int:
+        """How many events wait for the present step."""
+        state = self.state
+        return 0 if state is None or state.inbox is None or state.kind is StateKind.WAIT else len(state.inbox)
 
     def event(self, index: int) -> HistoryEvent:
         """Return one event of the history."""

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
-from grctl_engine.context import Context, StepHost
+from grctl_engine.context import Context
 from grctl_engine.directive import Complete, Fail, NextStep, Wait
 from grctl_engine.errors import NoDecisionError
 from grctl_engine.executor import StepExecution
 from grctl_engine.failure import describe_exception
-from grctl_engine.inputs import Input, StepRaised, StepReturned, StepTaken
+from grctl_engine.inputs import StepRaised, StepReturned, StepTaken
 from grctl_engine.run import Run
+from grctl_engine.scope import StepHost, StepScope, current_scope
 
 __all__ = ["perform"]
 
 
-class _Host(StepHost, Protocol):
-    worker_id: str
-
-    def feed(self, run: Run, input: Input) -> bool: ...
-
-
-async def perform(host: _Host, execution: StepExecution) -> None:
+async def perform(host: StepHost, execution: StepExecution) -> None:
     """Take a step, call its handler, report how it ended. What an abandoned step does or raises concerns nobody."""
     run, step = execution.run, execution.step
     if run is None or not host.feed(run, StepTaken(step.number, host.worker_id)):
         return
     handler = run.definition.steps[step.name]
-    context = Context(host, run, execution)
+    scope = StepScope(host, run, execution)
+    current_scope.set(scope)  # the step's task has a context of its own
+    context = Context(scope)
     try:
         if handler.binder is None:
             raise RuntimeError(f"step {step.name!r} is not bound")
@@ -38,13 +34,14 @@ async def perform(host: _Host, execution: StepExecution) -> None:
     except GeneratorExit:  # the event loop is gone, and the coroutine is being disposed of
         raise
     except BaseException as error:
-        context._close()  # noqa: SLF001 - handlers have no business with it
+        scope.close()
         if not execution.abandoned:
             host.feed(run, StepRaised(step.number, describe_exception(error)))
         if _is_for_the_loop(error):
             raise
         return
-    updates = context._close()  # noqa: SLF001
+    scope.close()
+    updates = context.store.take()
     if not execution.abandoned:
         host.feed(run, StepReturned(step.number, directive, updates))
 

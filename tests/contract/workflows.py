@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from grctl.models.common import ErrorDetails
-from grctl.worker import Context
+from grctl.models.directive import RetryPolicy
+from grctl.models.errors import WorkflowError
+from grctl.worker import ChildOutcome, Context, task
 from grctl.workflow import Directive, Workflow
 
 LONG = timedelta(minutes=5)
@@ -345,6 +347,185 @@ async def too_late(ctx: Context) -> Directive:
     return ctx.next.complete("too late")
 
 
+# --- tasks
+
+calls_tasks = Workflow(workflow_type="CallsTasks")
+
+
+@task
+async def add_up(first: int, second: int = 10) -> int:
+    return first + second
+
+
+@calls_tasks.start()
+async def start_calls_tasks(ctx: Context, n: int) -> Directive:
+    both = await asyncio.gather(add_up(n), add_up(n, second=1))
+    return ctx.next.complete(both)
+
+
+retries_a_task = Workflow(workflow_type="RetriesATask")
+
+
+@task(retry_policy=RetryPolicy(max_attempts=3, initial_delay_ms=10, non_retryable_errors=["KeyError"]))
+async def succeeds_at(attempt: int, key: str) -> str:
+    _attempts[key] = _attempts.get(key, 0) + 1
+    if attempt == 0:
+        raise KeyError("hopeless")
+    if _attempts[key] < attempt:
+        raise ConnectionError("try again")
+    return f"attempt {_attempts[key]}"
+
+
+_attempts: dict[str, int] = {}
+
+
+@retries_a_task.start()
+async def start_retries_a_task(ctx: Context, attempt: int) -> Directive:
+    return ctx.next.complete(await succeeds_at(attempt, ctx.run.id))
+
+
+is_in_a_task = Workflow(workflow_type="IsInATask")
+
+
+@task
+async def dawdling(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@is_in_a_task.start(timeout=LONG)
+async def start_is_in_a_task(ctx: Context, seconds: float) -> Directive:
+    await dawdling(seconds)
+    return ctx.next.complete("the task ended")
+
+
+# --- children
+
+runs_a_child = Workflow(workflow_type="RunsAChild")
+
+
+@runs_a_child.start(timeout=LONG)
+async def start_runs_a_child(ctx: Context, child_type: str, child_input: Any = None) -> Directive:
+    return ctx.next.complete(await ctx.run_child(child_type, f"{ctx.run.wf_id}-child", child_input))
+
+
+survives_its_child = Workflow(workflow_type="SurvivesItsChild")
+
+
+@survives_its_child.start(timeout=LONG)
+async def start_survives_its_child(ctx: Context, child_type: str) -> Directive:
+    try:
+        await ctx.run_child(child_type, f"{ctx.run.wf_id}-child")
+    except WorkflowError:
+        return ctx.next.complete("survived")
+    return ctx.next.complete("nothing to survive")
+
+
+starts_children = Workflow(workflow_type="StartsChildren")
+
+
+@starts_children.start()
+async def start_starts_children(ctx: Context, children: dict[str, Any]) -> Directive:
+    """Start one child of each type, with the given input; then wait for as many outcomes."""
+    ctx.store.put("expected", len(children))
+    for child_type, child_input in children.items():
+        await ctx.start_child(
+            child_type, f"{ctx.run.wf_id}-{child_type}", child_input, on_completed_step=child_completed
+        )
+    return ctx.next.wait() if children else ctx.next.complete([])
+
+
+@starts_children.step()
+async def child_completed(ctx: Context, outcome: ChildOutcome) -> Directive:
+    error = outcome.error.type if outcome.error is not None else None
+    outcomes = [*await ctx.store.get("outcomes", list, []), [str(outcome.status), outcome.result, error]]
+    ctx.store.put("outcomes", outcomes)
+    if len(outcomes) < await ctx.store.get("expected", int):
+        return ctx.next.wait()
+    return ctx.next.complete(sorted(outcomes, key=str))
+
+
+hears_from_its_child = Workflow(workflow_type="HearsFromItsChild")
+
+
+@hears_from_its_child.start()
+async def start_hears_from_its_child(ctx: Context) -> Directive:
+    await ctx.start_child("TellsItsParent", f"{ctx.run.wf_id}-child", {"news": "born"})
+    return ctx.next.wait()
+
+
+@hears_from_its_child.event()
+async def news_came(ctx: Context, news: str) -> Directive:
+    return ctx.next.complete(news)
+
+
+tells_its_parent = Workflow(workflow_type="TellsItsParent")
+
+
+@tells_its_parent.start()
+async def start_tells_its_parent(ctx: Context, news: str) -> Directive:
+    await ctx.send_to_parent("news_came", {"news": news})
+    return ctx.next.complete("told")
+
+
+# --- queries
+
+answers_queries = Workflow(workflow_type="AnswersQueries")
+
+
+@answers_queries.start()
+async def start_answers_queries(ctx: Context, items: list[str]) -> Directive:
+    ctx.store.put("items", items)
+    return ctx.next.wait()
+
+
+@answers_queries.event()
+async def add_item(ctx: Context, item: str, seconds: float = 0.0) -> Directive:
+    ctx.store.put("items", [*await ctx.store.get("items", list[str]), item])
+    await asyncio.sleep(seconds)
+    return ctx.next.wait()
+
+
+@answers_queries.event()
+async def close_order(ctx: Context) -> Directive:
+    return ctx.next.complete(len(await ctx.store.get("items", list[str])))
+
+
+@answers_queries.query()
+async def items(ctx: Context) -> list[str]:
+    return await ctx.store.get("items", list[str])
+
+
+@answers_queries.query(name="count.of")
+async def count_of(ctx: Context, item: str, *, more: int = 0) -> int:
+    return (await ctx.store.get("items", list[str])).count(item) + more
+
+
+@answers_queries.query()
+async def nothing(ctx: Context) -> None:
+    return None
+
+
+@answers_queries.query()
+async def breaks(ctx: Context) -> None:
+    raise ValueError("cannot say")
+
+
+@answers_queries.query()
+async def cannot_be_sent(ctx: Context) -> Any:
+    return object()
+
+
+@answers_queries.query()
+async def writes(ctx: Context) -> None:
+    ctx.store.put("items", [])
+
+
+@answers_queries.query()
+async def takes(ctx: Context, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "answered"
+
+
 workflows = [
     returns_its_input,
     names_its_inputs_type,
@@ -370,4 +551,13 @@ workflows = [
     wait_times_out,
     wait_falls_back,
     event_in_time,
+    calls_tasks,
+    retries_a_task,
+    is_in_a_task,
+    runs_a_child,
+    survives_its_child,
+    starts_children,
+    hears_from_its_child,
+    tells_its_parent,
+    answers_queries,
 ]

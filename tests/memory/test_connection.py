@@ -11,12 +11,11 @@ import pytest
 
 import grctl_memory
 from grctl_core.codec import decode, encode
-from grctl_core.commands import DescribeCommand, EventCommand, QueryCommand, StartCommand, TerminateCommand
+from grctl_core.commands import DescribeCommand, ErrorCode, EventCommand, QueryCommand, StartCommand, TerminateCommand
 from grctl_core.errors import (
     ConnectionClosedError,
     EventLoopError,
     InvalidInputError,
-    UnsupportedOperationError,
     WorkflowNotFoundError,
 )
 from grctl_core.ids import new_ulid
@@ -52,7 +51,7 @@ async def connection():
 async def test_it_is_a_connection(connection):
     typed: Connection = connection
     assert isinstance(typed, Connection)
-    assert typed.capabilities == Capabilities(workflow_timeout=True, queries=False)
+    assert typed.capabilities == Capabilities(workflow_timeout=True, queries=True)
     assert isinstance(connection.engine, Engine)
     assert grctl_memory.__all__ == ["MemoryConnection", "open_url"]
 
@@ -103,9 +102,9 @@ async def test_no_timeout_is_too_short(connection):
     assert (await connection.request(start_command(), timeout=0)).success
 
 
-async def test_queries_are_not_there_yet(connection):
-    with pytest.raises(UnsupportedOperationError, match="queries"):
-        await connection.request(QueryCommand(wf_id="w", run_id="r", query_name="q"), timeout=1)
+async def test_a_query_of_no_run(connection):
+    reply = await connection.request(QueryCommand(wf_id="w", run_id="r", query_name="q"), timeout=1)
+    assert reply.error.code == ErrorCode.NOT_FOUND
 
 
 async def test_what_is_not_there(connection):

@@ -13,9 +13,9 @@ from grctl_core.commands import Command, QueryCommand, Reply
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import (
     ConnectionClosedError,
+    DeliveryUnknownError,
     EventLoopError,
     InvalidInputError,
-    UnsupportedOperationError,
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
@@ -31,7 +31,7 @@ __all__ = ["MemoryConnection", "open_url"]
 
 URL = "memory://"
 
-_CAPABILITIES = Capabilities(workflow_timeout=True, queries=False)
+_CAPABILITIES = Capabilities(workflow_timeout=True, queries=True)
 
 _log = logging.getLogger("grctl.memory")
 _log.addHandler(logging.NullHandler())  # a library prints nothing of its own accord
@@ -120,7 +120,7 @@ class MemoryConnection:
         return _CAPABILITIES
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
-        """Have the engine carry out a command. ``timeout`` never matters: the answer is there at once.
+        """Have the engine carry out a command. ``timeout`` matters to queries alone: all else is answered at once.
 
         Cancelled while it waits for its turn of the event loop, the command is not carried out.
         """
@@ -128,8 +128,18 @@ class MemoryConnection:
         await asyncio.sleep(0)  # as any transport would, so that no caller keeps the loop for itself
         self._check_usable()
         if type(command) is QueryCommand:
-            raise UnsupportedOperationError("this version of the embedded engine answers no queries")
+            return await self._query(command, timeout)
         return self._engine.execute(command)
+
+    async def _query(self, command: QueryCommand, timeout: float) -> Reply:
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self._engine.query(command)
+        except TimeoutError:
+            raise DeliveryUnknownError(
+                f"query {command.query_name!r} of workflow {command.wf_id!r} was not answered within {timeout:g} s"
+            ) from None
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end."""
