@@ -137,6 +137,7 @@ class Broker:
         """Have it hang: connections stay, nothing is answered."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads have stopped
 
     def thaw(self) -> None:
         """Have it go on."""

@@ -10,7 +10,7 @@ import pytest
 from fake_server import NOW, new_run
 
 from grctl_core.commands import CancelCommand, DescribeCommand, EventCommand, Reply, StartCommand, TerminateCommand
-from grctl_core.errors import InvalidInputError, NotSentError
+from grctl_core.errors import InvalidInputError, NotSentError, WorkflowFinishedError
 from grctl_core.run import RunStatus
 from grctl_nats import NatsConnection, Safeguards, subjects
 
@@ -129,11 +129,13 @@ class TestSend:
         assert kinds(server) == ["run.event"]
 
     @pytest.mark.parametrize("state", ["complete", "fail", "cancel", "terminate"])
-    async def test_an_ended_run_is_the_servers_to_refuse(self, server, connection, state):
+    async def test_a_run_that_has_ended_gets_none(self, server, connection, state):
+        """The server would give it to the latest run of the id."""
         run = new_run()
         await server.put_state(run.ref, state)
-        await connection.request(EventCommand(wf_id="w", event_name="e", run=run.ref), timeout=20)
-        assert kinds(server) == ["run.event"]
+        with pytest.raises(WorkflowFinishedError, match="event not sent"):
+            await connection.request(EventCommand(wf_id="w", event_name="e", run=run.ref), timeout=20)
+        assert kinds(server) == []
 
     async def test_where_no_run_is_meant_nothing_is_waited_for(self, server, connection):
         await connection.request(EventCommand(wf_id="w", event_name="e"), timeout=20)
