@@ -220,7 +220,7 @@ class NatsConnection:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
         self._check_usable()
         future = self._watcher.watch(run)
-        future.add_done_callback(self._saw_end, context=_EMPTY)
+        future.add_done_callback(self._saw_end, context=contextvars.Context())
         return future
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
@@ -371,7 +371,6 @@ class _Shared(msgspec.Struct):
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
-_EMPTY = contextvars.Context()
 
 
 def _listed(servers: Iterable[Any]) -> str:

@@ -79,7 +79,7 @@ class Deadlines:
             await asyncio.wait(self._tasks)
 
     def _arm(self, run: RunInfo, seconds: float) -> None:
-        self._timers[run.id] = self._loop.call_later(max(seconds, 0.0), self._fire, run, context=_EMPTY)
+        self._timers[run.id] = self._loop.call_later(max(seconds, 0.0), self._fire, run, context=contextvars.Context())
 
     def _fire(self, run: RunInfo) -> None:
         self._timers.pop(run.id, None)
@@ -114,6 +114,3 @@ class Deadlines:
         if found.started_at is None:
             return _AGAIN  # its time counts from its beginning
         return (found.started_at + (run.timeout or timedelta()) - self._broker_now()).total_seconds()
-
-
-_EMPTY = contextvars.Context()

@@ -42,7 +42,6 @@ stuck in flushing to a peer that does not read."""
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
-_EMPTY = contextvars.Context()
 
 
 class Link:
@@ -136,7 +135,7 @@ class Link:
         try:
             await self._publish(subject, body, headers, f"{self._inbox}.{token}")
             # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
-            timer = loop.call_later(timeout, self._expire, reply, timeout, context=_EMPTY)
+            timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
             try:
                 message = await reply
             finally:

@@ -97,7 +97,7 @@ class Watcher:
         if wait is None:
             wait = self._waits[run.run_id] = _Wait(run)
         wait.futures.append(future)
-        future.add_done_callback(lambda done: self._forget(wait, done), context=_EMPTY)
+        future.add_done_callback(lambda done: self._forget(wait, done), context=contextvars.Context())
         self._look_at(run.run_id)
         if self._pump is None:
             # An empty context, or the task would keep the span of whoever happened to wait first.
@@ -150,7 +150,7 @@ class Watcher:
                 _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
 
     def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep, context=_EMPTY)
+        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep, context=contextvars.Context())
         for run_id in self._waits:
             self._due[run_id] = None
         if self._due:
@@ -267,16 +267,13 @@ class Watcher:
         wait.missing += 1
 
     def _again(self, wait: _Wait, pause: float) -> None:
-        self._loop.call_later(pause, self._look_at, wait.run.run_id, context=_EMPTY)
+        self._loop.call_later(pause, self._look_at, wait.run.run_id, context=contextvars.Context())
 
     def _fail(self, wait: _Wait, error: GrctlError) -> None:
         for future in list(wait.futures):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # one that nobody looks at is no news
-
-
-_EMPTY = contextvars.Context()
 
 
 def _may_have_ended(info: RunInfo) -> bool:
