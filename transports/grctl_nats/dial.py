@@ -130,7 +130,8 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
             await asyncio.wait_for(client.close(), _CLOSE_WITHIN)
         if isinstance(error, GrctlError) or not isinstance(error, Exception):
             raise
-        raise _explain(server, error, [*complaints, error, *filter(None, [client.last_error])], timeout) from error
+        causes = [*complaints, error, *filter(None, [client.last_error])]
+        raise _explain(server, error, causes, timeout, encrypted=witness.used) from error
     return link
 
 
@@ -181,7 +182,7 @@ def _no_tls(server: Server) -> UntrustedError:
 
 
 def _explain(  # noqa: C901, PLR0911 - one cause after the other
-    server: Server, error: Exception, causes: list[Exception], timeout: float
+    server: Server, error: Exception, causes: list[Exception], timeout: float, *, encrypted: bool
 ) -> GrctlError:
     """Say what a failed attempt means, and what to do."""
     import nats.errors
@@ -203,7 +204,9 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
                 "token, credentials or nkey"
             )
     for cause in causes:
-        if isinstance(cause, ssl.SSLError):
+        # Under TLS 1.3 a certificate is refused after the handshake: the broker hangs up, and may be faster than its word.
+        hung_up = encrypted and isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
+        if isinstance(cause, ssl.SSLError) or hung_up:
             return UntrustedError(
                 f"no TLS connection to {server.url} came about: {cause}. The broker may want a "
                 "certificate from you: pass tls_cert= and tls_key="
