@@ -8,6 +8,7 @@ which the kernel closes with us. It needs nothing but the standard library, and 
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def main(command: list[str]) -> int:
 
 
 def _stop_at_end_of_input(broker: subprocess.Popen[bytes]) -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: a thread that waits in it holds up the interpreter's end for a second.
+    while os.read(0, 1024):
+        pass
     if hasattr(signal, "SIGCONT"):
         broker.send_signal(signal.SIGCONT)  # one that was paused could not stop
     broker.terminate()

@@ -228,5 +228,7 @@ class LinkKeeper:
                 return await self._make()
             except (LinkLostError, DevServerError) as error:
                 _log.debug("no connection to the broker yet: %s", error)
+            except Exception:  # noqa: BLE001 - a server that stopped trying would be deaf for good
+                _log.exception("a new connection to the broker cannot be used")
             await asyncio.sleep(delay)
-            delay = min(delay * 1.5, 1.0)
+            delay = min(delay * 1.5, 0.25)

@@ -158,6 +158,7 @@ class DevServer:
         """Let running steps end, for ``grace`` seconds, store what is left, and stop. Idempotent."""
         for stop in self._late:
             stop()
+        await self._service.mute()
         await self.engine.close(grace)
         if self._links.up is not None:
             with contextlib.suppress(TimeoutError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
 
 import msgspec
+import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from grctl.dev_server.errors import DevServerError, LinkLostError
 from grctl.dev_server.journal import Journal
@@ -26,6 +30,7 @@ from grctl_nats import subjects, wire
 __all__ = ["Service", "kind_of", "max_value"]
 
 _UNKNOWN_COMMAND = ReplyError(ErrorCode.UNKNOWN_COMMAND, "Unknown API command", "unknown API command")
+_DRAIN_SECONDS = 2.0
 _log = logging.getLogger("grctl.dev_server")
 
 
@@ -59,10 +64,20 @@ class Service:
         self._writer = writer
         self._journal = journal
         self.has_past = False
+        self._subscription: Subscription | None = None
 
     async def listen(self, link: Link) -> None:
         """Take commands from this link."""
-        await link.client.subscribe(subjects.ALL_COMMANDS, cb=self._take, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        self._subscription = await link.client.subscribe(
+            subjects.ALL_COMMANDS, cb=self._take, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+
+    async def mute(self) -> None:
+        """Take no more commands, after those that are here already: who sends one learns that nobody listens."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):  # where the link is gone, it is too
+                await asyncio.wait_for(subscription.drain(), _DRAIN_SECONDS)  # type: ignore[no-untyped-call]
 
     async def answer(self, body: bytes) -> Reply:
         """Carry out what an encoded command says."""

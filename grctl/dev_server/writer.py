@@ -114,11 +114,17 @@ class Writer:
                 await self._wake.wait()
             group = self._take_group()
             if group:
-                await self._commit([message for change in group for message in change.messages])
+                try:
+                    await self._commit([message for change in group for message in change.messages])
+                except Exception:  # noqa: BLE001 - all other runs go on
+                    _log.exception("what happened to some runs cannot be stored")
                 self._committed += len(group)
                 await self._tidy_up(group)
             while self._waiting and self._waiting[0][0] <= self._committed:
-                await self._waiting.popleft()[1]()
+                try:
+                    await self._waiting.popleft()[1]()
+                except Exception:  # noqa: BLE001 - so do all other commands
+                    _log.exception("a command cannot be answered")
 
     def _take_group(self) -> list[Change]:
         group: list[Change] = []

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from grctl.testing import DevServer
 
@@ -29,16 +30,14 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 @pytest.fixture
 async def connect(stack: AsyncExitStack) -> Callable[..., Awaitable[Raw]]:
     async def connect(url: str, *, reconnect: bool = False) -> Raw:
-        # Only where the broker comes back: nats-py's reconnecting swallows the cancellation of its task now and then.
-        client = await nats.connect(
-            url,
-            allow_reconnect=reconnect,
-            reconnect_time_wait=0.02,
-            max_reconnect_attempts=-1 if reconnect else 1,
-            error_cb=_say_nothing,
-        )
-        stack.push_async_callback(client.close)
-        return Raw(client)
+        async def open_client() -> Client:
+            client = await nats.connect(
+                url, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0.01, error_cb=_say_nothing
+            )
+            stack.push_async_callback(client.close)
+            return client
+
+        return Raw(await open_client(), open_client if reconnect else None)
 
     return connect
 

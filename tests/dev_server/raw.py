@@ -22,14 +22,27 @@ PATIENCE = 20.0
 
 
 class Raw:
-    """A plain NATS client that speaks the wire protocol: none of our transport is in it."""
+    """A plain NATS client that speaks the wire protocol: none of our transport is in it.
 
-    def __init__(self, client: Client) -> None:
+    nats-py's own reconnecting is off: its task swallows its cancellation now and then, and the test hangs at its end.
+    """
+
+    def __init__(self, client: Client, reopen: Callable[[], Awaitable[Client]] | None = None) -> None:
         self.client = client
+        self._reopen = reopen
+        self._opening: asyncio.Future[Client] | None = None
+
+    async def request(self, subject: str, body: bytes, timeout: float = PATIENCE) -> Msg:
+        if self.client.is_closed and self._reopen is not None:
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.ensure_future(self._reopen())
+            # Shielded: nats-py leaves a socket behind when its connecting is cancelled.
+            self.client = await asyncio.shield(self._opening)
+        return await self.client.request(subject, body, timeout=timeout)
 
     async def send(self, command: Command, timeout: float = PATIENCE) -> Reply:
         body = wire.encode_command(command, "c_test@host")
-        answer = await self.client.request(subjects.command(command.wf_id), body, timeout=timeout)
+        answer = await self.request(subjects.command(command.wf_id), body, timeout=timeout)
         return wire.decode_reply(answer.data, command, 0)
 
     async def start(self, wf_type: str, wf_id: str, value: Any = None, *, run_id: str | None = None) -> RunRef:
@@ -48,7 +61,7 @@ class Raw:
         return (await self.send(DescribeCommand(wf_id=wf_id))).run
 
     async def get(self, subject: str) -> Msg | None:
-        answer = await self.client.request(f"$JS.API.DIRECT.GET.{subjects.STREAM}.{subject}", b"", timeout=PATIENCE)
+        answer = await self.request(f"$JS.API.DIRECT.GET.{subjects.STREAM}.{subject}", b"", timeout=PATIENCE)
         return None if answer.headers and "Status" in answer.headers else answer
 
     @staticmethod
@@ -65,7 +78,7 @@ class Raw:
 
     async def api(self, call: str, request: Any = None) -> dict[str, Any]:
         body = b"" if request is None else json.dumps(request).encode()
-        answer: dict[str, Any] = json.loads((await self.client.request(f"$JS.API.{call}", body, timeout=PATIENCE)).data)
+        answer: dict[str, Any] = json.loads((await self.request(f"$JS.API.{call}", body, timeout=PATIENCE)).data)
         return answer
 
     async def stored(self, subject: str) -> list[tuple[int, Msg]]:
@@ -74,7 +87,7 @@ class Raw:
         seq = 0
         while True:
             ask = json.dumps({"seq": seq + 1, "next_by_subj": subject}).encode()
-            answer = await self.client.request(f"$JS.API.DIRECT.GET.{subjects.STREAM}", ask, timeout=PATIENCE)
+            answer = await self.request(f"$JS.API.DIRECT.GET.{subjects.STREAM}", ask, timeout=PATIENCE)
             headers = answer.headers or {}
             if "Status" in headers:
                 return found

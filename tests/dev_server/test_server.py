@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import nats.errors
 import pytest
 from msgspec.structs import replace
 
@@ -336,3 +337,22 @@ async def test_interrupting_the_terminal_does_not_reach_the_broker() -> None:
         assert pid is not None
         assert os.getpgid(pid) != os.getpgid(0)
         assert signal.getsignal(signal.SIGINT) is not None
+
+
+async def test_commands_that_come_while_it_stops_are_not_taken(connect: Connect, gate: asyncio.Event) -> None:
+    server = DevServer(workflows)
+    await server.start()
+    raw = await connect(server.url)
+    await raw.start("Slow", "a", {"seconds": 1})
+    stopping = asyncio.create_task(server.stop())
+
+    async def nobody_listens() -> bool:
+        try:
+            await raw.send(DescribeCommand(wf_id="a"), timeout=0.2)
+        except nats.errors.NoRespondersError:
+            return True
+        return False
+
+    await until(nobody_listens)
+    gate.set()
+    await stopping
