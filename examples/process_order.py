@@ -7,7 +7,9 @@ FILE holds the orders and what people do about them; by default it is the orders
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -130,6 +132,7 @@ ENDS = {
     "timed_out": "[yellow]timed out",
     "cancelled": "[blue]cancelled",
     "terminated": "[magenta]terminated",
+    "refused": "[red]refused",
 }
 ADVICE = {
     "CardDeclined": "ask the customer for another card, then start the order again",
@@ -139,100 +142,181 @@ ADVICE = {
 
 
 @dataclass
-class Board:
-    """What is shown while the orders run."""
+class Row:
+    """What became of one order: how its run ended, or why it was refused before or while it ran."""
 
+    order_id: str
+    customer: str
+    outcome: grctl.Outcome[Receipt] | None = None
+    refusal: str = ""
+
+    @property
+    def end(self) -> str:
+        return "refused" if self.outcome is None else str(self.outcome.status)
+
+    @property
+    def amount(self) -> Decimal | None:
+        return None if self.outcome is None or self.outcome.result is None else self.outcome.result.total
+
+    @property
+    def seconds(self) -> float:
+        run = None if self.outcome is None else self.outcome.run
+        return (run.completed_at - run.created_at).total_seconds() if run and run.completed_at else 0.0
+
+    @property
+    def remark(self) -> str:
+        if self.outcome is None:
+            return self.refusal
+        if self.outcome.result is not None:
+            receipt = self.outcome.result
+            approval = f", approved by {receipt.approved_by}" if receipt.approved_by else ""
+            return ("1 parcel" if receipt.parcels == 1 else f"{receipt.parcels} parcels") + approval
+        if self.outcome.error is not None:
+            return f"{self.outcome.error.type}: {self.outcome.error.message}"
+        if self.outcome.status == grctl.RunStatus.TIMED_OUT and self.outcome.run.timeout:
+            return f"not ended within its {self.outcome.run.timeout.total_seconds():g} s: it was {WAITING}"
+        return self.outcome.reason
+
+    @property
+    def advice(self) -> str:
+        if self.outcome is None:
+            return "see what the refusal says"
+        if self.outcome.error is not None:
+            return ADVICE.get(self.outcome.error.type, "look at its history")
+        if self.outcome.status == grctl.RunStatus.TIMED_OUT:
+            return "find somebody to approve it, then start the order again"
+        return ""
+
+
+@dataclass
+class Board:
+    """What is shown while the orders run: a line that moves on a terminal, else a line for each end."""
+
+    console: Console
     total: int
     stages: dict[str, str] = field(default_factory=dict)
     done: int = 0
+
+    def ended(self, row: Row) -> None:
+        self.stages.pop(row.order_id, None)
+        self.done += 1
+        if not self.console.is_terminal:
+            self.console.print(f"{self.done:>3} of {self.total}: {escape(row.order_id)} {ENDS[row.end]}")
 
     def __rich__(self) -> Table:
         stages = Counter(self.stages.values())
         grid = Table.grid(padding=(0, 1))
         grid.add_row(
-            ProgressBar(self.total, self.done, width=30),
+            ProgressBar(self.total, self.done, width=20),
             f"{self.done} of {self.total} orders have ended",
             "[dim]" + ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items())),
         )
         return grid
 
 
-async def process(client: grctl.Client, record: dict[str, Any], board: Board) -> grctl.Outcome[Receipt]:
+async def process(client: grctl.Client, record: dict[str, Any], board: Board) -> Row:
     """Start one order, do what people do about it, and wait for its end."""
-    handle = await client.start_workflow(
-        workflow_type="ProcessOrder",
-        workflow_id=record["order"]["order_id"],
-        workflow_input=record["order"],
-        workflow_timeout=timedelta(seconds=record.get("workflow_timeout", 60)),
-        result_type=Receipt,
-    )
-    watching = asyncio.create_task(follow(handle, board))
-    for action in record["then"]:
+    order = record["order"]
+    row = Row(str(order["order_id"]), str(order.get("customer", "")))
+    try:
+        handle = await client.start_workflow(
+            workflow_type="ProcessOrder",
+            workflow_id=order["order_id"],
+            workflow_input=order,
+            workflow_timeout=timedelta(seconds=record.get("workflow_timeout", 60)),
+            result_type=Receipt,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(follow(handle, board))
+            row.refusal = await act(handle, record.get("then", []))
+            row.outcome = await handle.outcome()
+    except grctl.GrctlError as error:
+        row.refusal = str(error)
+    board.ended(row)
+    return row
+
+
+async def act(handle: grctl.WorkflowHandle[Receipt], actions: list[dict[str, Any]]) -> str:
+    """Do what people do about an order; return why the order took no more of it, if it did not."""
+    for action in actions:
         await asyncio.sleep(0.5)  # people take their time
-        if "cancel" in action:
-            await handle.cancel(action["cancel"])
-        else:
-            await handle.send(action["send"], action["payload"])
-    outcome = await handle.outcome()
-    await watching
-    board.done += 1
-    return outcome
+        try:
+            if "cancel" in action:
+                await handle.cancel(action["cancel"])
+            else:
+                await handle.send(action["send"], action.get("payload"))
+        except (grctl.RefusedError, grctl.InvalidInputError) as error:
+            return str(error)
+    return ""
 
 
 async def follow(handle: grctl.WorkflowHandle[Receipt], board: Board) -> None:
-    """Keep the board up to date with the stage that a run is in."""
-    async for event in handle.history(follow=True):
-        if event.kind == "step.started":
-            board.stages[handle.run_info.id] = STAGES.get(event.data["step_name"], "deciding")
-        elif event.kind == "wait.started":
-            board.stages[handle.run_info.id] = WAITING
-    board.stages.pop(handle.run_info.id, None)
+    """Keep the board up to date with the stage that an order is in; it is a courtesy, and fails nothing."""
+    with contextlib.suppress(grctl.GrctlError):
+        async for event in handle.history(follow=True):
+            if event.kind == "step.started":
+                board.stages[handle.run_info.wf_id] = STAGES.get(event.data["step_name"], "deciding")
+            elif event.kind == "wait.started":
+                board.stages[handle.run_info.wf_id] = WAITING
 
 
-def report(console: Console, records: list[dict[str, Any]], outcomes: list[grctl.Outcome[Receipt]]) -> None:
+def report(console: Console, rows: list[Row]) -> None:
     """Print what became of each order, and what is left to do."""
+    wide = console.width >= 80
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("order", "customer", "end", "", "took"):
-        table.add_column(column, no_wrap=column != "", justify="right" if column == "took" else "left")
-    to_do = []
-    for record, outcome in zip(records, outcomes, strict=True):
-        run = outcome.run
-        if outcome.result is not None:
-            receipt = outcome.result
-            approval = f", approved by {receipt.approved_by}" if receipt.approved_by else ""
-            parcels = "1 parcel" if receipt.parcels == 1 else f"{receipt.parcels} parcels"
-            what = f"{receipt.total:>8.2f}, {parcels}{approval}"
-        elif outcome.error is not None:
-            what = f"{outcome.error.type}: {outcome.error.message}"
-            to_do.append((run.wf_id, ADVICE.get(outcome.error.type, "look at its history")))
-        elif outcome.status == grctl.RunStatus.TIMED_OUT:
-            seconds = run.timeout.total_seconds() if run.timeout else 0
-            what = f"not ended within its {seconds:g} s: it was {WAITING}"
-            to_do.append((run.wf_id, "find somebody to approve it, then start the order again"))
-        else:
-            what = outcome.reason
-        took = (run.completed_at - run.created_at).total_seconds() if run.completed_at else 0.0
-        table.add_row(run.wf_id, escape(record["order"]["customer"]), ENDS[outcome.status], escape(what), f"{took:.1f} s")
+    table.add_column("order", no_wrap=True)
+    if wide:
+        table.add_column("customer", no_wrap=True)
+    table.add_column("end", no_wrap=True)
+    table.add_column("amount", justify="right", no_wrap=True)
+    table.add_column("", min_width=16, overflow="fold")
+    table.add_column("took", justify="right", no_wrap=True)
+    for row in rows:
+        amount = "" if row.amount is None else f"{row.amount:.2f}"
+        cells = [escape(row.order_id), ENDS[row.end], amount, escape(row.remark), f"{row.seconds:.1f} s"]
+        if wide:
+            cells.insert(1, escape(row.customer))
+        table.add_row(*cells)
     console.print(table)
 
-    ends = Counter(str(outcome.status) for outcome in outcomes)
-    revenue = sum((outcome.result.total for outcome in outcomes if outcome.result is not None), Decimal(0))
-    console.print(f"[bold]{ends['completed']} of {len(outcomes)} orders shipped, {revenue:.2f} in all.[/] To do:")
-    for wf_id, advice in to_do:
-        console.print(f"  {wf_id}  {advice}")
+    shipped = [row.amount for row in rows if row.amount is not None]
+    console.print(f"[bold]{len(shipped)} of {len(rows)} orders shipped, {sum(shipped, Decimal(0)):.2f} in all.")
+    to_do = [row for row in rows if row.advice]
+    console.print("To do:" if to_do else "Nothing is left to do.")
+    for row in to_do:
+        console.print(f"  {escape(row.order_id)}  {row.advice}")
+
+
+def read_orders(path: Path) -> list[dict[str, Any]]:
+    """Read the file; end the program with a word on what is wrong with it."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"{path} is no JSON: {error}")
+    for number, record in enumerate(records if isinstance(records, list) else [records], 1):
+        order = record.get("order") if isinstance(record, dict) else None
+        if not isinstance(order, dict) or "order_id" not in order:
+            sys.exit(f'{path}: record {number} must look like {{"order": {{"order_id": ...}}, "then": [...]}}')
+    return list(records)
 
 
 async def main(path: Path) -> None:
-    records = json.loads(path.read_text(encoding="utf-8"))
+    records = read_orders(path)
     console = Console()
-    board = Board(len(records))
+    board = Board(console, len(records))
     async with await grctl.connect("memory://", workflows=workflows) as connection:
         client = grctl.Client(connection=connection)
         with Live(board, console=console, refresh_per_second=10, transient=True):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(process(client, record, board)) for record in records]
-    report(console, records, [task.result() for task in tasks])
+            rows = await asyncio.gather(*(process(client, record, board) for record in records))
+    report(console, rows)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("orders.json")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", type=Path, default=Path(__file__).with_name("orders.json"), metavar="FILE")
+    try:
+        asyncio.run(main(parser.parse_args().file))
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the orders went with this process, as the embedded engine keeps nothing")

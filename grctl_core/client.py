@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from grctl_core.calls import DescribeCall, StartCall
 from grctl_core.codec import check_type
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
-from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
+from grctl_core.errors import InvalidInputError
+from grctl_core.event_loop import running_loop
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import check_id, new_ulid
 from grctl_core.operations import Operations
@@ -105,13 +106,15 @@ class WorkflowClient:
                 argument, None passes nothing.
             workflow_timeout: how long the run may take from its start; None for no limit.
             on_conflict: what to do when the workflow id has an active run: ``"raise"``; ``"attach"``, a handle to that
-                run, of the same type only; ``"terminate"``, end that run, wait for its end, and start.
+                run, of the same type only; ``"terminate"``, end that run, wait for its end, for ``request_timeout`` at
+                most, and start.
             result_type: what to decode the result to, such as a dataclass; by default it stays plain data.
             request_timeout: how long one attempt may take; None for the client's.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
-            WorkflowAlreadyRunningError: the id has an active run (with ``"attach"``: of another type).
+            WorkflowAlreadyRunningError: the id has an active run; with ``"attach"``: of another type, or it could not
+                be looked at; with ``"terminate"``: one that is not known to have ended. Nothing was started.
             WorkflowTypeNotRegisteredError: no worker has registered the type.
             NotSentError, NotDeliveredError: nothing was started.
             DeliveryUnknownError: it may have been started, as the run that the error names.
@@ -160,16 +163,9 @@ class WorkflowClient:
         if result_type is not Any:
             check_type("result_type", result_type)
         check_id("workflow_id", workflow_id)
-        timeout = self._timeout(request_timeout)
-        if run_id is None:
-            found = await self._operations.describe(DescribeCall(run=RunRef(workflow_id, ""), request_timeout=timeout))
-        else:
-            check_id("run_id", run_id)
-            exact = await self._connection.find_run(RunRef(workflow_id, run_id))
-            if exact is None:
-                raise WorkflowNotFoundError(f"run {run_id} of workflow {workflow_id!r} is not known")
-            found = exact
-        return self._handle(found, result_type)
+        run = RunRef(workflow_id, "" if run_id is None else check_id("run_id", run_id))
+        call = DescribeCall(run=run, request_timeout=self._timeout(request_timeout))
+        return self._handle(await self._operations.describe(call), result_type)
 
     def list_workflows(
         self,
@@ -191,19 +187,20 @@ class WorkflowClient:
 
         Raises:
             InvalidInputError: an argument is wrong.
+            EventLoopError: called outside an event loop.
 
         """
-        return self._connection.list_runs(
-            RunFilter(
-                workflow_type=None if workflow_type is None else check_id("workflow_type", workflow_type),
-                status=None if status is None else _status(status),
-                workflow_id_prefix=None
-                if workflow_id_prefix is None
-                else check_id("workflow_id_prefix", workflow_id_prefix),
-                created_after=_aware("created_after", created_after),
-                created_before=_aware("created_before", created_before),
-            )
+        run_filter = RunFilter(
+            workflow_type=None if workflow_type is None else check_id("workflow_type", workflow_type),
+            status=None if status is None else _status(status),
+            workflow_id_prefix=None
+            if workflow_id_prefix is None
+            else check_id("workflow_id_prefix", workflow_id_prefix),
+            created_after=_aware("created_after", created_after),
+            created_before=_aware("created_before", created_before),
         )
+        running_loop("client.list_workflows()")
+        return self._connection.list_runs(run_filter)
 
     def __repr__(self) -> str:
         return f"<WorkflowClient over {self._connection!r}>"

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from grctl_core.ids import new_ulid
-from grctl_core.run import RunInfo
+from grctl_core.run import RunInfo, RunRef
 
 __all__ = [
     "CancelCommand",
@@ -54,9 +54,13 @@ class StartCommand(_Command, frozen=True, kw_only=True):
 
 
 class EventCommand(_Command, frozen=True, kw_only=True):
-    """Send an event to the latest run of the id. ``payload`` is encoded; None is sent as nil."""
+    """Send an event to the latest run of the id. ``payload`` is encoded; None is sent as nil.
+
+    ``run`` is the run that the sender means, None where it means whichever is the latest. It is not sent.
+    """
 
     kind: ClassVar[str] = "run.event"
+    run: RunRef | None = None
     event_name: str
     payload: bytes | None = None
 
@@ -122,12 +126,13 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         run: the RunInfo that a describe is answered with.
         payload: the encoded answer to a query.
         error: why it was refused.
-        link: number of the broker connection that it came over. Commands sent over one link are handled in order
-            as far as a describe is concerned (docs/protocol.md, section 2), over two links they are not.
+        link: number of the broker connection that it came over, None where the transport does not say. Commands sent
+            over one link are handled in order as far as a describe is concerned (docs/protocol.md, section 2), over
+            two links they are not.
     """
 
     success: bool
     run: RunInfo | None = None
     payload: bytes | None = None
     error: ReplyError | None = None
-    link: int = 0
+    link: int | None = None

@@ -16,7 +16,7 @@ Duration: TypeAlias = timedelta | float
 _LONGEST = timedelta(days=36_500).total_seconds()
 
 
-def to_seconds(name: str, value: object) -> float:
+def to_seconds(name: str, value: object, *, zero: bool = False) -> float:
     """Return a duration in seconds.
 
     Raises:
@@ -35,7 +35,7 @@ def to_seconds(name: str, value: object) -> float:
             f"{name} must be a timedelta or a number of seconds, not {type(value).__name__}: "
             "for example timedelta(minutes=5), or 300"
         )
-    if math.isnan(seconds) or seconds <= 0:
+    if math.isnan(seconds) or seconds < 0 or (seconds == 0 and not zero):
         raise InvalidInputError(f"{name} must be above zero, not {seconds:g} s")
     if seconds > _LONGEST:
         raise InvalidInputError(f"{name} must be 100 years at most, not {seconds:g} s. For no limit leave it out")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from grctl_core.errors import own_copy
+from grctl_core.errors import DeliveryUnknownError, NotSentError, own_copy
+from grctl_core.run import RunRef
 
 __all__ = ["Flights"]
 
@@ -21,21 +22,41 @@ class Flights:
     def __init__(self) -> None:
         self._flying: dict[str, tuple[str, asyncio.Future[_Landed]]] = {}
 
-    async def join(self, run_id: str, operation: str, fly: Callable[[], Awaitable[None]]) -> None:
+    async def join(self, run: RunRef, operation: str, fly: Callable[[], Awaitable[None]], patience: float) -> None:
         """Fly, or wait for a flight of the same operation and end as it does. Another operation waits its turn.
 
         When the caller that leads a flight is cancelled, one of those that joined it leads anew.
+
+        Args:
+            run: the run.
+            operation: cancel or terminate.
+            fly: carries it through.
+            patience: seconds to wait at most for flights of others. One's own takes what it takes.
+
+        Raises:
+            DeliveryUnknownError: the flight that was joined takes longer.
+            NotSentError: one of another operation does.
+            Exception: what the flight ended in; for each that joined it a copy.
+
         """
-        while (current := self._flying.get(run_id)) is not None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while (current := self._flying.get(run.run_id)) is not None:
             kind, landing = current
-            carried_through, error = await asyncio.shield(landing)
+            await asyncio.wait([landing], timeout=max(0.0, deadline - loop.time()))
+            if not landing.done():
+                late = f"a {kind} of run {run.run_id} is on its way and has not been answered within {patience:g} s"
+                if kind != operation:
+                    raise NotSentError(f"{operation} not sent: {late}")
+                raise DeliveryUnknownError(late, operation=operation, run=run)
+            carried_through, error = landing.result()
             if kind != operation or not carried_through:
                 continue
             if error is not None:
                 raise own_copy(error) from error
             return
-        landing = asyncio.get_running_loop().create_future()
-        self._flying[run_id] = (operation, landing)
+        landing = loop.create_future()
+        self._flying[run.run_id] = (operation, landing)
         landed: _Landed = (False, None)
         try:
             await fly()
@@ -44,5 +65,5 @@ class Flights:
             landed = (True, error)
             raise
         finally:
-            del self._flying[run_id]
+            del self._flying[run.run_id]
             landing.set_result(landed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, Generic
 
 from grctl_core.calls import CancelCall, DescribeCall, QueryCall, ResultCall, SendCall, TerminateCall
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError, WorkflowFinishedError
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.ids import check_event_name
 from grctl_core.operations import Operations
@@ -52,11 +53,12 @@ class WorkflowHandle(Generic[T]):
         self._request_timeout = request_timeout
         self._end = RunEnd(connection, self._run, result_type)
         self._order = SendOrder()
+        self._refused = False  # the server, or the run's record, said that the run has ended
 
     @property
     def run_info(self) -> RunInfo:
         """What was last learned of the run: at its start, by :meth:`describe`, or at its end. Asks nobody."""
-        return self._run_info if self._end.outcome is None else self._end.outcome.run
+        return self._end.run or self._run_info
 
     @property
     def future(self) -> asyncio.Future[T]:
@@ -68,6 +70,7 @@ class WorkflowHandle(Generic[T]):
 
         Raises:
             EventLoopError: looked at outside the event loop of the connection.
+            ConnectionClosedError: the connection was closed before the end was known.
 
         """
         return self._end.future()
@@ -127,7 +130,9 @@ class WorkflowHandle(Generic[T]):
     ) -> None:
         """Send an event to the run. Events of one handle arrive in the order of the calls.
 
-        Returning means that the server accepted the event, not that the workflow has handled it.
+        Returning means that the server accepted the event, not that the workflow has handled it. The server gives an
+        event to the latest run of the workflow id: where this handle's run has ended without the handle knowing, and a
+        newer one runs, a server takes it for that one (the embedded engine refuses it).
 
         Args:
             event_name: an event that the workflow type handles.
@@ -157,12 +162,13 @@ class WorkflowHandle(Generic[T]):
             request_timeout=self._timeout(request_timeout),
         )
         async with self._order:
-            if self._end.outcome is not None:
+            if self._refused or self.run_info.is_finished:
+                how = f" ({self.run_info.status})" if self.run_info.is_finished else ""
                 raise WorkflowFinishedError(
-                    f"event {event_name!r} not sent: run {self._run.run_id} of workflow {self._run.wf_id!r} has ended "
-                    f"({self._end.outcome.status})"
+                    f"event {event_name!r} not sent: run {self._run.run_id} of workflow {self._run.wf_id!r} has "
+                    f"ended{how}"
                 )
-            await self._operations.send(call)
+            await self._change(self._operations.send(call))
 
     async def query(self, query_name: str, /, *, request_timeout: Duration | None = None, **arguments: object) -> Any:
         """Ask a query handler of the run, also after the run's end.
@@ -199,7 +205,8 @@ class WorkflowHandle(Generic[T]):
         found = await self._operations.describe(
             DescribeCall(run=self._run, request_timeout=self._timeout(request_timeout))
         )
-        self._run_info = found
+        if found.is_finished or not self._run_info.is_finished:  # concurrent answers may come in any order
+            self._run_info = found
         return found
 
     async def cancel(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
@@ -209,21 +216,21 @@ class WorkflowHandle(Generic[T]):
         run share one request, and the first one's reason.
 
         Raises:
-            WorkflowFinishedError: the run has ended already, or a newer run of the workflow id would be hit.
+            WorkflowFinishedError: the run has ended already, or otherwise since; or a newer run of the workflow id
+                would be hit.
             WorkflowNotFoundError: there is no such run.
             NotSentError, NotDeliveredError: nothing was done.
-            DeliveryUnknownError: it may take effect, and looking at the run did not settle it.
+            DeliveryUnknownError: it may take effect, and looking at the run did not settle it; or the request of a
+                concurrent call takes longer than this call's timeout.
 
         """
-        await self._operations.cancel(
-            CancelCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
-        )
+        call = CancelCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        await self._change(self._operations.cancel(call))
 
     async def terminate(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
         """End the run at once; a running step is abandoned. Errors as :meth:`cancel`."""
-        await self._operations.terminate(
-            TerminateCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
-        )
+        call = TerminateCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        await self._change(self._operations.terminate(call))
 
     def history(self, *, follow: bool = False) -> AsyncIterator[HistoryEvent]:
         """Iterate over what happened in the run, from its beginning.
@@ -232,15 +239,25 @@ class WorkflowHandle(Generic[T]):
             follow: go on with what happens from now on, until the run has ended.
 
         Raises:
+            EventLoopError: called outside an event loop.
             WorkflowNotFoundError: at the first event: the run's records are gone.
 
         """
+        running_loop("handle.history()")
         return self._connection.history(self._run, follow=follow)
 
     def __repr__(self) -> str:
         info = self.run_info
         status = f" {info.status}" if info.status is not None else ""
         return f"<WorkflowHandle {info.wf_type} {info.wf_id!r} run {info.id}{status}>"
+
+    async def _change(self, operation: Awaitable[None]) -> None:
+        """Carry out what changes the run, and remember when it is refused as the run has ended."""
+        try:
+            await operation
+        except WorkflowFinishedError:
+            self._refused = True
+            raise
 
     def _timeout(self, request_timeout: Duration | None) -> float:
         return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)

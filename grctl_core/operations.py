@@ -11,6 +11,7 @@ from grctl_core.codec import decode, encode
 from grctl_core.commands import (
     CancelCommand,
     DescribeCommand,
+    ErrorCode,
     EventCommand,
     QueryCommand,
     StartCommand,
@@ -19,6 +20,7 @@ from grctl_core.commands import (
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
+    NotSentError,
     UnsupportedOperationError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -31,7 +33,7 @@ from grctl_core.protocols import Connection
 from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
 from grctl_core.run import RunInfo, RunRef
 from grctl_core.type_cache import TypeCache
-from grctl_core.wire import Wire, refusal
+from grctl_core.wire import Wire, in_time, refusal
 
 __all__ = ["Operations"]
 
@@ -51,7 +53,7 @@ class Operations:
         self._wire = Wire(connection, pipeline)
         self._retry = pipeline.retry
         self._bounds = bounds
-        self._types = TypeCache(connection)
+        self._types = TypeCache(self._wire)
         self._flights = Flights()
 
         around = pipeline.around_operation
@@ -82,7 +84,7 @@ class Operations:
                     return await self._attach(call, error)
                 if call.on_conflict == "raise" or error.run_id is None or replaced == _REPLACEMENTS:
                     raise
-                await self._replace(call, error.run_id)
+                await self._replace(call, error)
             else:
                 return started
         raise AssertionError("not reached")
@@ -105,9 +107,15 @@ class Operations:
             ) from conflict
         return found
 
-    async def _replace(self, call: StartCall, active: str) -> None:
-        """Terminate the run that is active, and wait for its end."""
-        run = RunRef(call.run.wf_id, active)
+    async def _replace(self, call: StartCall, conflict: WorkflowAlreadyRunningError) -> None:
+        """Terminate the run that is active, and wait for its end.
+
+        Raises:
+            WorkflowAlreadyRunningError: the terminate is in doubt, or could not be sent as a look at the run timed
+                out; or the run has not ended within the request timeout.
+
+        """
+        run = RunRef(call.run.wf_id, conflict.run_id or "")
         try:
             await self._terminate(
                 TerminateCall(
@@ -116,17 +124,25 @@ class Operations:
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
-            await self._connection.watch(run)
+            await in_time(self._connection.watch(run), call.request_timeout, "it has not ended")
         except (WorkflowFinishedError, WorkflowNotFoundError):
             return  # it ended by itself, or its records are gone
+        except (DeliveryUnknownError, NotSentError) as error:
+            raise WorkflowAlreadyRunningError(
+                f"nothing was started: run {run.run_id} of workflow {run.wf_id!r} was to be terminated first, and is "
+                f"not known to have ended: {error}",
+                run_id=conflict.run_id,
+                code=conflict.code,
+                detail=conflict.detail,
+            ) from error
 
     async def _send(self, call: SendCall) -> None:
         if call.check_event and call.run.wf_type is not None:
-            await self._types.check_event(call.run.wf_type, call.event_name)
+            await self._types.check_event(call.run.wf_type, call.event_name, call.request_timeout)
         payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
-        command = EventCommand(wf_id=call.run.wf_id, event_name=call.event_name, payload=payload)
+        command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
         attempts = SendAttempts(self._wire, command, call.run, idempotent=call.idempotent)
-        await self._attempts(call, attempts.proceed, settle_doubt=False)
+        await self._attempts(call, attempts.proceed, settle_doubt=call.idempotent)
 
     async def _cancel(self, call: CancelCall) -> None:
         await self._end(call, CancelCommand(wf_id=call.run.wf_id, reason=call.reason))
@@ -137,18 +153,22 @@ class Operations:
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
         attempts = EndAttempts(self._wire, command, call.run)
         await self._flights.join(
-            call.run.run_id, call.operation, lambda: self._attempts(call, attempts.proceed, settle_doubt=True)
+            call.run,
+            call.operation,
+            lambda: self._attempts(call, attempts.proceed, settle_doubt=True),
+            call.request_timeout,
         )
 
     async def _describe(self, call: DescribeCall) -> RunInfo:
         async def look(timeout: float) -> RunInfo:
             run = call.run
             reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
-            if not reply.success or reply.run is None:
+            latest = reply.run
+            if latest is None and not (run.run_id and reply.error and reply.error.code == ErrorCode.NOT_FOUND):
                 raise refusal(reply, "describe", run, changes_state=False)
-            if not run.run_id or reply.run.id == run.run_id:
-                return reply.run
-            found = await self._connection.find_run(run)  # an older run: the server describes the latest alone
+            if latest is not None and run.run_id in ("", latest.id):
+                return latest
+            found = await self._wire.find_run(run, timeout)  # an older run: the server describes the latest alone
             if found is None:
                 raise WorkflowNotFoundError(f"run {run.run_id} of workflow {run.wf_id!r} is not known")
             return found

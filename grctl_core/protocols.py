@@ -131,8 +131,8 @@ class Connection(Protocol):
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called at each :class:`ConnectionEvent`; returns what removes it."""
 
-    async def close(self, *, grace: float = 5.0) -> None:
-        """Close: refuse new work, wait up to ``grace`` seconds for what is in flight, fail the rest. Idempotent."""
+    async def close(self, *, grace: Duration = 5.0) -> None:
+        """Close: refuse new work, wait up to ``grace`` for what is in flight, fail the rest. Idempotent."""
 
     async def __aenter__(self) -> Self:
         """Return the connection; leaving the block closes it."""

@@ -28,17 +28,19 @@ from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
     NotSentError,
-    RefusedError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
     WorkflowNotFoundError,
 )
-from grctl_core.run import RunInfo, RunRef
+from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_core.wire import Wire, refusal
 
 __all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
 
 _FIRST_PAUSE = 0.02
+
+_ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
+"""Ends that a cancel or terminate in doubt may have brought about."""
 
 
 class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,8 @@ class _Attempts:
                 raise refusal(reply, self._operation, self._run)
         except DeliveryUnknownError as error:
             error.operation, error.run = self._operation, self._run
+            if self._doubt is not None and self._doubt.link != error.link:
+                error.link = None  # two attempts in doubt on two links: neither link's answer settles both
             self._doubt = error
             raise
         except GrctlError:
@@ -109,7 +113,7 @@ class StartAttempts(_Attempts):
             if found is None:
                 found = await self._start(timeout)
             elif self._doubt is not None:
-                found = await self._begun(found, self._doubt)
+                found = await self._begun(found, self._doubt, timeout)
             self._started = found
         return self._started
 
@@ -120,11 +124,13 @@ class StartAttempts(_Attempts):
             return run
         except WorkflowAlreadyRunningError as error:
             if error.run_id != run.id:
-                raise
+                if self._doubt is None:
+                    raise
+                raise _still(self._doubt, f"and sending it again failed: {error}") from error
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
             self._doubt = self._new_doubt("is recorded")
-            return await self._begun(run, self._doubt)
-        except (DeliveryUnknownError, RefusedError):
+            return await self._begun(run, self._doubt, timeout)
+        except DeliveryUnknownError:
             raise
         except GrctlError as error:
             if self._doubt is None:
@@ -140,7 +146,7 @@ class StartAttempts(_Attempts):
                 return reply.run
             if reply.error is not None and reply.error.code != ErrorCode.NOT_FOUND:
                 raise refusal(reply, "describe", run, changes_state=False)
-            found = await self._wire.connection.find_run(run)
+            found = await self._wire.find_run(run, timeout)
         except GrctlError as error:
             raise _still(doubt, f"and looking for it failed: {error}") from error
         if found is None and doubt.link is not None and reply.link == doubt.link:
@@ -148,16 +154,15 @@ class StartAttempts(_Attempts):
             return None
         if found is not None:
             return found
-        return await _poll(lambda: self._wire.connection.find_run(run), self._bounds.quarantine, doubt)
+        return await _poll(lambda: self._wire.find_run(run, timeout), self._bounds.quarantine, doubt)
 
-    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError) -> RunInfo:
+    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, timeout: float) -> RunInfo:
         """Return the record of our run once it has begun: a record alone may never do so."""
         if found.started_at is not None or found.is_finished:
             return found
-        connection, run = self._wire.connection, found.ref
 
         async def begun() -> RunInfo | None:
-            return found if await connection.has_begun(run) else None
+            return found if await self._wire.has_begun(self._run, timeout) else None
 
         if await _poll(begun, self._bounds.begun_within, doubt) is None:
             raise _still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
@@ -206,7 +211,7 @@ class EndAttempts(_Attempts):
         """Make one attempt, if the run goes on.
 
         Raises:
-            WorkflowFinishedError: it has ended, and not because of an earlier attempt.
+            WorkflowFinishedError: it has ended otherwise, or before an attempt was made.
             WorkflowNotFoundError: there is no such run.
 
         """
@@ -214,13 +219,12 @@ class EndAttempts(_Attempts):
             return
         earlier = self._doubt
         try:
-            await self._look(timeout)
-            await self._send(self._command, timeout)
-        except WorkflowFinishedError:
-            if earlier is None:
-                raise
-            # What was asked for is so, whoever brought it about.
-        except DeliveryUnknownError:
+            ended = await self._look(timeout)
+            if ended is None:
+                ended = await self._end(timeout)
+            if ended is not None and (earlier is None or ended.status not in _ENDED_AS_ASKED):
+                raise self._finished(f"has ended ({ended.status})")
+        except (DeliveryUnknownError, WorkflowFinishedError):
             raise
         except GrctlError as error:
             if earlier is None:
@@ -228,8 +232,22 @@ class EndAttempts(_Attempts):
             raise _still(earlier, f"and trying again failed: {error}") from error
         self._accepted = True
 
-    async def _look(self, timeout: float) -> None:
-        """Raise if the run has ended, or if the command would hit another run."""
+    async def _end(self, timeout: float) -> RunInfo | None:
+        """Send the command; return the run's record where an earlier attempt, or the run itself, was faster."""
+        earlier = self._doubt
+        try:
+            await self._send(self._command, timeout)
+        except WorkflowFinishedError as error:
+            if earlier is None:
+                raise
+            ended = await self._look(timeout)
+            if ended is None:
+                raise _still(earlier, "it has ended since, and its record does not say how") from error
+            return ended
+        return None
+
+    async def _look(self, timeout: float) -> RunInfo | None:
+        """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
         try:
             reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
@@ -237,20 +255,22 @@ class EndAttempts(_Attempts):
                 raise refusal(reply, operation, run, changes_state=False)
             latest = found = reply.run
             if latest is None or latest.id != run.run_id:
-                found = await self._wire.connection.find_run(run)
+                found = await self._wire.find_run(run, timeout)
         except DeliveryUnknownError as error:
             raise NotSentError(f"{operation} not sent: looking at the run first failed: {error}") from error
         if found is None:
             raise WorkflowNotFoundError(f"run {run.run_id} of workflow {run.wf_id!r} is not known")
         if found.is_finished:
-            raise WorkflowFinishedError(
-                f"{operation} refused: run {run.run_id} of workflow {run.wf_id!r} has ended ({found.status})"
-            )
+            return found
         if found is not latest:
-            raise WorkflowFinishedError(
-                f"{operation} refused: run {run.run_id} is no longer the latest of workflow {run.wf_id!r}, "
-                f"and the {operation} would go to run {latest.id if latest else 'unknown'}"
-            )
+            other = latest.id if latest else "unknown"
+            refused = self._finished(f"is no longer the latest, and the {operation} would go to run {other}")
+            raise refused if self._doubt is None else _still(self._doubt, f"and it cannot be tried again: {refused}")
+        return None
+
+    def _finished(self, why: str) -> WorkflowFinishedError:
+        run = self._run
+        return WorkflowFinishedError(f"{self._operation} refused: run {run.run_id} of workflow {run.wf_id!r} {why}")
 
 
 def _still(doubt: DeliveryUnknownError, why: str) -> DeliveryUnknownError:

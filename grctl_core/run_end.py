@@ -11,11 +11,12 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Self
 
 from grctl_core.errors import ConnectionClosedError, EventLoopError, own_copy
+from grctl_core.event_loop import running_loop
 from grctl_core.outcome import EncodedOutcome, Outcome, decode_outcome
 
 if TYPE_CHECKING:
     from grctl_core.protocols import Connection
-    from grctl_core.run import RunRef
+    from grctl_core.run import RunInfo, RunRef
 
 __all__ = ["RunEnd"]
 
@@ -28,6 +29,13 @@ class RunEnd:
 
     A future that somebody waits for is held strongly until it is done, one that was only looked at is held weakly:
     looking often does not pile up. The watch is cancelled when nobody is left who could see its end.
+
+    Callbacks that outlive a caller run in an empty context: they must not keep the span of whoever happened to wait
+    first. Each in one of its own, as a context cannot be entered in two threads at once.
+
+    Attributes:
+        outcome: how the run ended, once it is known.
+        run: the run's record at its end, also where the result cannot be decoded and ``outcome`` stays None.
     """
 
     __slots__ = (
@@ -40,10 +48,12 @@ class RunEnd:
         "_waiting",
         "_watch",
         "outcome",
+        "run",
     )
 
     def __init__(self, connection: Connection, run: RunRef, result_type: Any) -> None:
         self.outcome: Outcome[Any] | None = None
+        self.run: RunInfo | None = None
         self._connection = connection
         self._run = run
         self._result_type = result_type
@@ -59,9 +69,9 @@ class RunEnd:
         """
         if self._settled is not None:
             return self._settled
-        if self.outcome is not None and (loop := _running_loop()) is not None:
+        if self.outcome is not None:
             # What is known needs no connection: it may be closed by now, and the run's records gone.
-            self._settled = _EndFuture(self, loop)
+            self._settled = _EndFuture(self, running_loop("a handle"))
             self._settled.settle(self.outcome, None)
             return self._settled
         watch = self._watching()
@@ -100,7 +110,7 @@ class RunEnd:
     def hold(self, future: asyncio.Future[Any]) -> None:
         """Keep a future that is being waited for, and with it this object."""
         if not self._waiting and self._watch is not None:
-            self._watch.add_done_callback(self._settle)
+            self._watch.add_done_callback(self._settle, context=Context())
         self._waiting.add(future)
 
     def release(self, future: asyncio.Future[Any]) -> None:
@@ -110,12 +120,12 @@ class RunEnd:
             self._watch.remove_done_callback(self._settle)
 
     def _watching(self) -> asyncio.Future[EncodedOutcome]:
+        loop = running_loop("a handle")
         if self._watch is None:
-            if _running_loop() is None:
-                raise EventLoopError("no event loop is running here: use a handle in the one of its connection")
             self._watch = self._connection.watch(self._run)
-            self._watch.add_done_callback(functools.partial(_settle_if_alive, weakref.ref(self)))
-        elif self._watch.get_loop() is not _running_loop():
+            settle = functools.partial(_settle_if_alive, weakref.ref(self))
+            self._watch.add_done_callback(settle, context=Context())
+        elif self._watch.get_loop() is not loop:
             raise EventLoopError("this handle belongs to another event loop: the one that its connection was opened in")
         return self._watch
 
@@ -126,7 +136,9 @@ class RunEnd:
         self._watch = None
         failure: Exception | None = None
         try:
-            self.outcome = decode_outcome(watch.result(), self._result_type)
+            encoded = watch.result()
+            self.run = encoded.run
+            self.outcome = decode_outcome(encoded, self._result_type)
         except asyncio.CancelledError:
             failure = _stopped()
         except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
@@ -148,13 +160,6 @@ class RunEnd:
             loop = watch.get_loop()
             with contextlib.suppress(RuntimeError):  # the loop was closed, and the watch with it
                 loop.call_soon_threadsafe(watch.cancel)  # objects may be dropped in any thread
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _stopped() -> ConnectionClosedError:
@@ -181,7 +186,7 @@ class _EndFuture(asyncio.Future[Any]):
         if not self.done():
             if self._waiters == 0:
                 self._end.hold(self)
-                super().add_done_callback(self._end.release)
+                super().add_done_callback(self._end.release, context=Context())
             self._waiters += 1
         super().add_done_callback(fn, context=context)
 

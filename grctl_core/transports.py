@@ -36,13 +36,13 @@ async def open_connection(url: str, options: Mapping[str, object], ours: Mapping
     """
     if not isinstance(url, str):
         raise InvalidInputError(f"url must be a string such as 'nats://localhost:4225', not {type(url).__name__}")
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, place = url.partition("://")
     scheme = scheme.lower()
     if not separator or not scheme:
         raise InvalidInputError("url has no scheme: write for example 'memory://' or 'nats://localhost:4225'")
     opener = _load(ours[scheme]) if scheme in ours else _from_entry_points(scheme, ours)
     _check_options(scheme, opener, options)
-    return await opener(url, **options)
+    return await opener(f"{scheme}://{place}", **options)
 
 
 def _load(target: str) -> Opener:
@@ -69,6 +69,8 @@ def _from_entry_points(scheme: str, ours: Mapping[str, str]) -> Opener:
     (entry,) = found.values()
     try:
         opener: Opener = entry.load()
+        if not callable(opener):
+            raise TypeError(f"{opener!r} is not callable")
     except Exception as error:
         raise InvalidInputError(f"the transport {entry.value} for '{scheme}://' cannot be loaded: {error}") from error
     return opener

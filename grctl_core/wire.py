@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -16,16 +18,20 @@ from grctl_core.errors import (
     WorkflowNotFoundError,
     WorkflowTypeNotRegisteredError,
 )
-from grctl_core.run import RunRef
+from grctl_core.run import RunInfo, RunRef
+from grctl_core.workflow_type import TypeInfo
 
 if TYPE_CHECKING:
     from grctl_core.pipeline import Pipeline
     from grctl_core.protocols import Connection
 
-__all__ = ["Attempt", "Wire", "refusal"]
+__all__ = ["Attempt", "Wire", "in_time", "refusal"]
+
+T = TypeVar("T")
 
 _IN_DOUBT = frozenset({ErrorCode.INTERNAL, ErrorCode.PANIC})
 _RUN_ID_LENGTH = 26
+_UNREAD = "the server's records could not be read"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +62,35 @@ class Wire:
         """Send one command; errors as :meth:`grctl_core.protocols.Connection.request`."""
         reply: Reply = await self._send(Attempt(command=command, timeout=timeout))
         return reply
+
+    async def find_run(self, run: RunRef, timeout: float) -> RunInfo | None:
+        """Look for a run's record, for so many seconds at most; DeliveryUnknownError where no answer comes."""
+        return await in_time(self.connection.find_run(run), timeout, _UNREAD)
+
+    async def has_begun(self, run: RunRef, timeout: float) -> bool:
+        """Look whether a run has begun; as :meth:`find_run`."""
+        return await in_time(self.connection.has_begun(run), timeout, _UNREAD)
+
+    async def find_type(self, workflow_type: str, timeout: float) -> TypeInfo | None:
+        """Look for a registered workflow type; as :meth:`find_run`."""
+        return await in_time(self.connection.find_type(workflow_type), timeout, _UNREAD)
+
+
+async def in_time(awaited: Awaitable[T], timeout: float, otherwise: str) -> T:
+    """Wait for so many seconds at most.
+
+    Raises:
+        DeliveryUnknownError: it takes longer; the message begins with ``otherwise``.
+
+    """
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            return await awaited
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeliveryUnknownError(f"{otherwise} within {timeout:g} s") from None
 
 
 def refusal(reply: Reply, operation: str, run: RunRef, *, changes_state: bool = True) -> GrctlError:

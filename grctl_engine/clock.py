@@ -8,7 +8,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError, UnsupportedOperationError
@@ -42,6 +42,7 @@ class ClockUser(Protocol):
         """A number that rises with everything that the engine does."""
 
 
+@runtime_checkable
 class Clock(Protocol):
     """The engine's time.
 
@@ -146,8 +147,10 @@ class ManualClock:
             InvalidInputError: ``start`` has no time zone.
 
         """
-        if start.tzinfo is None:
-            raise InvalidInputError("start must have a time zone, for example datetime(2026, 1, 1, tzinfo=UTC)")
+        if not isinstance(start, datetime) or start.tzinfo is None:
+            raise InvalidInputError(
+                "start must be a datetime with a time zone, for example datetime(2026, 1, 1, tzinfo=UTC)"
+            )
         self._now = start.astimezone(UTC)
         self._timers: list[tuple[datetime, int, _ManualTimer]] = []
         self._cancelled = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import datetime
 from typing import Any
 
 from grctl_core.commands import (
@@ -20,6 +19,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.durations import to_seconds
 from grctl_core.errors import (
     ConnectionClosedError,
     EventLoopError,
@@ -67,16 +67,18 @@ class Engine:
         self.limits = EngineLimits() if limits is None else limits
         if not isinstance(self.limits, EngineLimits):
             raise InvalidInputError(f"limits must be EngineLimits, not {type(limits).__name__}")
+        if clock is not None and not isinstance(clock, Clock):
+            raise InvalidInputError(f"clock must be a Clock, such as ManualClock(), not {type(clock).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self._runs = RunTable(self.limits)
         self._host = RunHost(self.clock, self.limits, self._runs, resolve_all(workflows))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
+        self._execute: dict[type, Callable[[Any], Reply]] = {
             StartCommand: self._start,
             EventCommand: self._event,
-            CancelCommand: self._cancel,
-            TerminateCommand: self._terminate,
+            CancelCommand: lambda command: self._end(command, inputs.Cancel(command.reason)),
+            TerminateCommand: lambda command: self._end(command, inputs.Terminate(command.reason)),
             DescribeCommand: self._describe,
         }
         self.clock.attach(self._host)
@@ -108,15 +110,11 @@ class Engine:
         execute = self._execute.get(type(command))
         if execute is None:
             raise UnsupportedOperationError(f"the embedded engine has no command {type(command).__name__}")
-        now = self.clock.now()
-        self._runs.forget_expired(now)
-        return execute(command, now)
+        self._runs.forget_expired(self.clock.now())
+        return execute(command)
 
     async def query(self, command: QueryCommand) -> Reply:
-        """Ask a run's query handler, also after its end. It changes nothing, and nothing of it is recorded.
-
-        Errors as :meth:`execute`. Cancelled, it cancels the handler.
-        """
+        """Ask a run's query handler, also after its end; errors as :meth:`execute`. Cancelled, it cancels that too."""
         self._check_usable()
         self._runs.forget_expired(self.clock.now())
         run = self._runs.find(command.wf_id, command.run_id) if command.run_id else self._runs.latest(command.wf_id)
@@ -189,13 +187,17 @@ class Engine:
 
         return HistoryReader(find, check_usable, follow=follow, owner=owner)
 
-    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+    async def list_runs(
+        self, run_filter: RunFilter, *, check: Callable[[], None] | None = None
+    ) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that are there now, each once, in the order of their start."""
         self._check_usable()
         self._runs.forget_expired(self.clock.now())
         for number, run in enumerate(self._runs.all(), 1):
             if run_filter.admits(run.info):
                 yield run.current_info
+                if check is not None:
+                    check()
             if number % _PAGE == 0:
                 await asyncio.sleep(0)
 
@@ -205,7 +207,13 @@ class Engine:
             run.settle_watchers(None, error, owner)
             run.wake_followers(error, owner)
 
-    async def close(self, grace: float = 5.0, *, error: Callable[[], Exception] | None = None) -> None:
+    async def close(
+        self,
+        grace: float = 5.0,
+        *,
+        error: Callable[[], Exception] | None = None,
+        closer: asyncio.Task[Any] | None = None,
+    ) -> None:
         """Take no more commands, wait up to ``grace`` seconds for running steps, abandon the rest. Idempotent.
 
         Runs that are going on end nowhere: who waits for one gets a ConnectionClosedError. Steps that sleep on a
@@ -214,51 +222,47 @@ class Engine:
         Args:
             grace: seconds.
             error: makes the error of those who wait, instead of the engine's own.
+            closer: the task that closes, where that is not the present one: if it is a step, it is not waited for.
 
         """
         if self._closed:
             return
+        seconds = to_seconds("grace", grace, zero=True)
         self._check_usable()
         self._closed = True
         try:
-            await self._host.close(grace)
+            await self._host.close(seconds, closer or asyncio.current_task())
         finally:
             self.clock.detach(self._host)
             for run in self._runs.all():
                 run.settle_watchers(None, error or _closed_error)
                 run.wake_followers(error or _closed_error)
 
-    def _start(self, command: StartCommand, _: datetime) -> Reply:
+    def _start(self, command: StartCommand) -> Reply:
         info = command.run
         if info.wf_id != command.wf_id:
             return replies.bad_message(f"run_info.wf_id {info.wf_id!r} is not the command's {command.wf_id!r}")
         return self._host.accept(info, command.input)
 
-    def _event(self, command: EventCommand, _: datetime) -> Reply:
+    def _event(self, command: EventCommand) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
-        if run.state is None:
-            return replies.FINISHED
+        if run.state is None or (command.run is not None and command.run.run_id != run.info.id):
+            return replies.FINISHED  # also where the sender means an earlier run, which cannot be going on
         if run.inbox_size >= self.limits.inbox:
             return replies.inbox_full(self.limits.inbox)
         self._host.feed(run, inputs.Event(command.event_name, command.payload))
         return replies.ACCEPTED
 
-    def _cancel(self, command: CancelCommand, _: datetime) -> Reply:
-        return self._feed_latest(command.wf_id, inputs.Cancel(command.reason))
-
-    def _terminate(self, command: TerminateCommand, _: datetime) -> Reply:
-        return self._feed_latest(command.wf_id, inputs.Terminate(command.reason))
-
-    def _describe(self, command: DescribeCommand, _: datetime) -> Reply:
+    def _describe(self, command: DescribeCommand) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NO_RUN_TO_DESCRIBE
         return Reply(success=True, run=run.current_info)
 
-    def _feed_latest(self, wf_id: str, input: inputs.Input) -> Reply:
-        run = self._runs.latest(wf_id)
+    def _end(self, command: CancelCommand | TerminateCommand, input: inputs.Input) -> Reply:
+        run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
         if run.state is None:
@@ -270,11 +274,10 @@ class Engine:
         self._runs.forget_expired(self.clock.now())
         found = self._runs.find(run.wf_id, run.run_id)
         if found is None:
-            limits = self.limits
             raise WorkflowNotFoundError(
                 f"the embedded engine has no run {run.run_id} of workflow {run.wf_id!r}. It never ran here, or it "
-                f"ended and was forgotten: the last {limits.finished_runs} ended runs are kept, each for "
-                f"{limits.finished_retention} (EngineLimits)"
+                f"ended and was forgotten: the last {self.limits.finished_runs} ended runs are kept, each for "
+                f"{self.limits.finished_retention} (EngineLimits)"
             )
         return found
 

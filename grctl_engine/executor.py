@@ -7,7 +7,7 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grctl_engine.effects import Step
 
@@ -144,11 +144,12 @@ class Executor:
         if execution.aside == 0:
             self._aside -= 1
 
-    async def close(self, grace: float, *, wait_for_sleepers: bool) -> None:
+    async def close(self, grace: float, *, wait_for_sleepers: bool, closer: asyncio.Task[Any] | None = None) -> None:
         """Start nothing more, wait up to ``grace`` seconds for what is running, abandon the rest.
 
         Args:
             grace: seconds.
+            closer: the task that closes: a step that does so cannot be waited for by itself.
             wait_for_sleepers: whether to wait for steps that sleep on the engine's clock.
 
         """
@@ -158,13 +159,13 @@ class Executor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         try:
-            while (tasks := self._tasks(sleepers=wait_for_sleepers, aside=False)) and (
+            while (tasks := self._tasks(closer, sleepers=wait_for_sleepers, aside=False)) and (
                 left := deadline - loop.time()
             ) > 0:
                 # In short turns where one that goes to sleep meanwhile will sleep for ever.
                 await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
         finally:
-            tasks = self._tasks(sleepers=True, aside=True)
+            tasks = self._tasks(closer, sleepers=True, aside=True)
             for execution in list(self._running):
                 self.abandon(execution)
         if tasks:
@@ -172,14 +173,12 @@ class Executor:
             if stubborn:
                 _log.warning("%d steps go on although they were cancelled", len(stubborn))
 
-    def _tasks(self, *, sleepers: bool, aside: bool) -> list[asyncio.Task[None]]:
-        # The step that closes the engine cannot wait for itself.
-        own = asyncio.current_task()
+    def _tasks(self, closer: asyncio.Task[Any] | None, *, sleepers: bool, aside: bool) -> list[asyncio.Task[None]]:
         return [
             execution.task
             for execution in self._running
             if execution.task is not None
-            and execution.task is not own
+            and execution.task is not closer
             and (sleepers or not execution.sleeping)
             and (aside or not execution.aside)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import os
@@ -151,10 +152,10 @@ class RunHost:
         if run.followers:
             run.wake_followers()
 
-    async def close(self, grace: float) -> None:
+    async def close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
         await self.queries.close()
-        await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself)
+        await self.executor.close(grace, wait_for_sleepers=self.clock.moves_by_itself, closer=closer)
         for run in self._runs.all():
             _clear_timers(run)
 

@@ -31,6 +31,8 @@ class QueryCode:
 class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one engine holds at most.
 
+    A run that goes on keeps its whole history: some 300 bytes for each event of it, without a limit.
+
     Attributes:
         finished_runs: how many runs that have ended are kept; beyond that the oldest end goes first.
         finished_retention: how long such a run is kept. Older ones go when the engine is next used.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -135,7 +136,8 @@ async def test_events_to_a_run_that_is_being_cancelled_do_not_save_it(client, un
     handle = await client.start_workflow("CollectsEvents", unique_id(), {"busy_for": 1.0})
     await in_step(handle)
     await handle.cancel("enough")
-    await handle.send("done")
+    with contextlib.suppress(WorkflowFinishedError):  # a transport may hold the event back until the step has ended
+        await handle.send("done")
     assert (await handle.outcome()).status is RunStatus.CANCELLED
 
 

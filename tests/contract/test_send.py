@@ -254,3 +254,27 @@ async def test_a_payload_of_the_wrong_type_fails_the_run(client, unique_id, ours
 async def test_send_to_a_run_whose_id_never_ran_is_not_possible(client, unique_id):
     with pytest.raises(WorkflowNotFoundError):
         await (await client.get_handle(unique_id())).send("approve")
+
+
+async def test_no_event_goes_to_a_newer_run_of_the_id_by_a_handle_that_knows_better(client, unique_id):
+    wf_id = unique_id()
+    first = await client.start_workflow("WaitsForApproval", wf_id)
+    await waiting(first)
+    await first.terminate("over")
+    old = await client.get_handle(wf_id, first.run_info.id)
+    await old.outcome()
+    newer = await client.start_workflow("WaitsForApproval", wf_id)
+    await waiting(newer)
+    for handle in (first, old):
+        await handle.describe()
+        with pytest.raises(WorkflowFinishedError, match="has ended"):
+            await handle.send("approve")
+    assert "event.received" not in await kinds(newer)
+    await newer.terminate("over")
+
+
+async def test_a_steps_name_is_no_event(client, unique_id):
+    handle = await client.start_workflow("EventInTime", unique_id())
+    with pytest.raises(InvalidInputError, match="has no event"):
+        await handle.send("too_late")
+    await handle.terminate("over")

@@ -124,6 +124,17 @@ async def test_on_conflict_attach_gives_a_handle_to_the_active_run(client, uniqu
     assert await first.result() == await attached.result()
 
 
+async def test_of_concurrent_starts_with_attach_all_get_the_one_run(client, unique_id):
+    wf_id = unique_id()
+    handles = await asyncio.gather(
+        *(client.start_workflow("WaitsForApproval", wf_id, on_conflict="attach") for _ in range(10))
+    )
+    assert len({handle.run_info.id for handle in handles}) == 1
+    await waiting(handles[0])
+    assert (await kinds(handles[0])).count("run.started") == 1
+    await handles[0].terminate()
+
+
 async def test_on_conflict_attach_starts_where_nothing_runs(client, unique_id):
     assert await client.run_workflow("ReturnsItsInput", unique_id(), "in", on_conflict="attach") == "in"
 

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 import msgspec
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
-from grctl_core.errors import DeliveryUnknownError, GrctlError, WorkflowNotFoundError
+from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, GrctlError, WorkflowNotFoundError
+from grctl_core.handle import WorkflowHandle
 from grctl_core.history import HistoryEvent
 from grctl_core.operations import Operations
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
@@ -59,7 +61,7 @@ class ScriptedConnection:
 
     def __init__(self, *, queries: bool = True) -> None:
         self.capabilities = Capabilities(queries=queries)
-        self.link = 1
+        self.link: int | None = 1  # None: a transport that does not say
         self.commands: list[Command] = []
         self.records: dict[str, RunInfo] = {}
         self.latest: dict[str, str] = {}
@@ -68,9 +70,10 @@ class ScriptedConnection:
         self.looks: Counter[str] = Counter()
         self.watches: list[tuple[RunRef, asyncio.Future[EncodedOutcome]]] = []
         self.ends: dict[str, EncodedOutcome] = {}
-        self.failing: dict[str, Exception] = {}  # look's name -> what it raises
-        self.on_look: Callable[[str], object] = lambda name: None
+        self.failing: dict[str, Exception | str] = {}  # look's name -> what it raises, or NEVER
+        self.on_look: Callable[[str], object] = lambda _: None
         self.events: list[HistoryEvent] = []
+        self.closed = False  # watches are refused
         self._script: dict[str, deque[Any]] = {}
 
     def script(self, kind: str, *answers: Any) -> None:
@@ -143,8 +146,11 @@ class ScriptedConnection:
         self.looks[name] += 1
         await asyncio.sleep(0)
         self.on_look(name)
-        if name in self.failing:
-            raise self.failing[name]
+        failure = self.failing.get(name)
+        if failure is NEVER:
+            await asyncio.get_running_loop().create_future()
+        if isinstance(failure, Exception):
+            raise failure
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         await self._look("find_run")
@@ -159,6 +165,8 @@ class ScriptedConnection:
         return self.types.get(workflow_type)
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
+        if self.closed:
+            raise ConnectionClosedError("closed")
         future: asyncio.Future[EncodedOutcome] = asyncio.get_running_loop().create_future()
         if run.run_id in self.ends:
             future.set_result(self.ends[run.run_id])
@@ -198,8 +206,16 @@ def client_on(
     return client
 
 
+def handle_to(
+    connection: ScriptedConnection, run: RunInfo | None = None, pipeline: Pipeline | None = None
+) -> WorkflowHandle[Any]:
+    """A handle to a run, by default to R1, which goes on; nothing was sent for it."""
+    return client_on(connection, pipeline)._handle(run or connection.record(run_info("R1")), Any)
+
+
 def retrying(times: int) -> Pipeline:
     """A retry slot that proceeds up to so many times, whatever GrctlError comes."""
+
     async def retry(call: Any, proceed: Any) -> Any:
         for left in reversed(range(times)):
             try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
-from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
-from grctl_core.handle import WorkflowHandle
+from grctl_core.errors import DeliveryUnknownError, EventLoopError, InvalidInputError, WorkflowNotFoundError
+from grctl_core.pipeline import Pipeline
 from grctl_core.run import RunStatus
 
-from .scripted import ScriptedConnection, client_on, run_info
+from .scripted import NEVER, ScriptedConnection, client_on, handle_to, run_info
 
 BAD_IDS = ["", None, 7, b"order", "a b", "a.b", "*", "a>", "a\nb", "a\x00", "a\ud800", "a" * 2000, "a\u2028b"]
 BAD_DURATIONS = [0, -1, 0.0, timedelta(0), timedelta(seconds=-5), math.nan, math.inf, "5", True, [5], 10**400]
@@ -75,14 +77,13 @@ BAD_CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "arguments", "options", "says"), BAD_CALLS, ids=lambda value: ascii(value)[:60])
 async def test_a_bad_call_of_a_handle(
     connection: ScriptedConnection,
-    client: WorkflowClient,
+    *,
     name: str,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
     says: str,
 ) -> None:
-    connection.record(run_info("R1"))
-    handle: WorkflowHandle[Any] = await client.get_handle("order-1", run_id="R1")
+    handle = handle_to(connection)
     with pytest.raises(InvalidInputError) as caught:
         await getattr(handle, name)(*arguments, **options)
     assert says in str(caught.value)
@@ -181,6 +182,51 @@ async def test_get_handle_is_bound_to_the_run_of_that_moment(
     assert (handle.run_info.id, await handle.result()) == ("R1", "one")
     assert (await client.get_handle("order-1")).run_info.id == "R2"
     assert (await client.get_handle("order-1", run_id="R1")).run_info.is_finished
+
+
+async def test_get_handle_to_a_certain_run_is_a_describe_with_its_layers(connection: ScriptedConnection) -> None:
+    seen: list[Any] = []
+
+    async def layer(call: Any, proceed: Any) -> Any:
+        seen.append((call.operation, call.run.run_id))
+        return await proceed(call)
+
+    client = client_on(connection, Pipeline(operations={"describe": [layer]}))
+    for run_id in ("R1", "R2"):
+        connection.record(run_info(run_id))
+    await client.get_handle("order-1")
+    assert (connection.kinds, dict(connection.looks)) == (["describe"], {})
+    await client.get_handle("order-1", run_id="R2")
+    assert (connection.kinds, dict(connection.looks)) == (["describe"] * 2, {})
+    assert (await client.get_handle("order-1", run_id="R1")).run_info is connection.records["R1"]
+    assert (connection.kinds, dict(connection.looks)) == (["describe"] * 3, {"find_run": 1})
+    assert seen == [("describe", ""), ("describe", "R2"), ("describe", "R1")]
+
+
+async def test_get_handle_to_a_certain_run_does_not_wait_for_ever(
+    connection: ScriptedConnection, client: WorkflowClient
+) -> None:
+    connection.failing["find_run"] = NEVER
+    with pytest.raises(DeliveryUnknownError, match=r"could not be read within 0.01 s") as caught:
+        await client.get_handle("order-1", run_id="R1", request_timeout=0.01)
+    assert caught.value.operation == "describe"
+
+
+@pytest.mark.parametrize(
+    "iterate",
+    [lambda client, _: client.list_workflows(), lambda _, handle: handle.history(follow=True)],
+    ids=["list_workflows", "history"],
+)
+def test_iterating_outside_an_event_loop_says_so_at_the_call(iterate: Callable[..., AsyncIterator[Any]]) -> None:
+    connection = ScriptedConnection()
+    client, handle = client_on(connection), handle_to(connection)
+    with pytest.raises(EventLoopError, match=r"no event loop is running here: use (client|handle)\."):
+        iterate(client, handle)
+
+    async def inside() -> list[Any]:
+        return [item async for item in iterate(client, handle)]
+
+    asyncio.run(inside())
 
 
 async def test_list_workflows_asks_for_what_fits(connection: ScriptedConnection, client: WorkflowClient) -> None:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 
 import msgspec
 import pytest
-from grctl_core.codec import check_type, convert, decode, encode
-from grctl_core.errors import DecodeError, InvalidInputError
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, RootModel, computed_field
+
+from grctl_core.codec import check_type, convert, decode, encode
+from grctl_core.errors import DecodeError, InvalidInputError
 
 
 class Unsendable:

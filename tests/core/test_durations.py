@@ -6,10 +6,11 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from grctl_core.durations import optional_timedelta, to_seconds, to_timedelta
-from grctl_core.errors import InvalidInputError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from grctl_core.durations import optional_timedelta, to_seconds, to_timedelta
+from grctl_core.errors import InvalidInputError
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from grctl_core import errors
 from grctl_core.errors import (
     ConnectionClosedError,

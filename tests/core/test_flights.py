@@ -6,17 +6,20 @@ import asyncio
 from typing import Any
 
 import pytest
-from grctl_core.errors import RefusedError, ServerError
+
+from grctl_core.errors import DeliveryUnknownError, NotSentError, RefusedError, ServerError
 from grctl_core.flights import Flights
 from grctl_core.handle import WorkflowHandle
+from grctl_core.run import RunRef
 
-from .scripted import OK, ScriptedConnection, client_on, other_tasks, refused, run_info, settle
+from .scripted import OK, ScriptedConnection, client_on, handle_to, other_tasks, refused, run_info, settle
+
+RUN = RunRef("order-1", "R1")
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client_on(connection).get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 def callers(handle: WorkflowHandle[Any], operation: str, count: int) -> list[asyncio.Task[None]]:
@@ -105,6 +108,47 @@ async def test_a_terminate_waits_for_a_cancel_in_flight(
     assert connection.kinds == ["describe", "cancel", "describe", "terminate"]
 
 
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+async def test_joining_is_bounded_by_the_joiners_own_timeout(
+    connection: ScriptedConnection, handle: WorkflowHandle[Any], operation: str
+) -> None:
+    """One of the same kind is in doubt then; one of another kind was not sent."""
+    gate = asyncio.get_running_loop().create_future()
+    connection.script("run.cancel", gate)
+    (leader,) = callers(handle, "cancel", 1)
+    await settle()
+    with pytest.raises(DeliveryUnknownError if operation == "cancel" else NotSentError) as caught:
+        await getattr(handle, operation)(request_timeout=0.01)
+    assert "a cancel of run R1 is on its way and has not been answered within 0.01 s" in str(caught.value)
+    if isinstance(caught.value, DeliveryUnknownError):
+        assert (caught.value.operation, caught.value.run) == ("cancel", handle.run_info.ref)
+    assert connection.kinds == ["describe", "cancel"]
+    gate.set_result(OK)
+    await leader
+
+
+async def test_joining_one_after_the_other_is_bounded_by_one_timeout() -> None:
+    """Each flight that is waited for is short; together they are long."""
+    flights, patience, flown = Flights(), 0.05, 0
+
+    async def fly() -> None:
+        nonlocal flown
+        flown += 1
+        await asyncio.sleep(patience / 2)
+
+    async def keep_flying() -> None:
+        while True:
+            await flights.join(RUN, "cancel", fly, 60)
+
+    flying = asyncio.create_task(keep_flying())
+    await settle()
+    with pytest.raises(NotSentError):
+        await flights.join(RUN, "terminate", fly, patience)
+    assert flown < 10
+    flying.cancel()
+    await asyncio.wait([flying])
+
+
 async def test_runs_do_not_wait_for_each_other(connection: ScriptedConnection, handle: WorkflowHandle[Any]) -> None:
     connection.script("run.cancel", asyncio.get_running_loop().create_future())
     (cancel,) = callers(handle, "cancel", 1)
@@ -127,7 +171,7 @@ async def test_whoever_is_cancelled_whenever_the_rest_get_through(turns: int) ->
         await settle(3)
         flown += 1
 
-    tasks = [asyncio.create_task(flights.join("R1", "cancel", fly)) for _ in range(4)]
+    tasks = [asyncio.create_task(flights.join(RUN, "cancel", fly, 60)) for _ in range(4)]
     for task in tasks[:3]:
         await settle(turns)
         task.cancel()
@@ -148,6 +192,6 @@ async def test_an_error_that_cannot_be_copied_reaches_all() -> None:
         raise OddError(1, 2)
 
     flights = Flights()
-    joined = [flights.join("R1", "cancel", fly) for _ in range(3)]
+    joined = [flights.join(RUN, "cancel", fly, 60) for _ in range(3)]
     errors = await asyncio.gather(*joined, return_exceptions=True)
     assert {type(error) for error in errors} == {OddError}

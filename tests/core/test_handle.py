@@ -8,9 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
+from grctl_core.commands import Reply
 from grctl_core.errors import (
+    ConnectionClosedError,
+    DecodeError,
     WorkflowCancelledError,
     WorkflowError,
     WorkflowFinishedError,
@@ -23,7 +27,7 @@ from grctl_core.pipeline import Pipeline
 from grctl_core.protocols import Client, Handle
 from grctl_core.run import RunStatus
 
-from .scripted import OK, ScriptedConnection, client_on, run_info, settle
+from .scripted import OK, ScriptedConnection, client_on, handle_to, refused, run_info, settle
 
 RAISES = {
     "failed": WorkflowError,
@@ -35,9 +39,8 @@ RAISES = {
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection, client: WorkflowClient) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client.get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 def test_it_is_what_the_protocols_say() -> None:
@@ -95,7 +98,9 @@ async def test_waiting_too_long_is_a_plain_timeout_and_the_run_goes_on(
     connection: ScriptedConnection, handle: WorkflowHandle[Any]
 ) -> None:
     for wait in (handle.result, handle.outcome):
-        with pytest.raises(TimeoutError, match=r"'order-1' \(run R1\) has not ended within 0.001 s; it goes on") as caught:
+        with pytest.raises(
+            TimeoutError, match=r"'order-1' \(run R1\) has not ended within 0.001 s; it goes on"
+        ) as caught:
             await wait(0.001)
         assert type(caught.value) is TimeoutError
     assert not handle._end._waiting
@@ -124,6 +129,47 @@ async def test_no_event_goes_to_a_run_that_is_known_to_have_ended(
     assert connection.kinds == ["event"]
 
 
+async def test_nor_however_the_end_became_known(connection: ScriptedConnection, client: WorkflowClient) -> None:
+    """Else the event would go to a newer run: the server gives it to the latest of the id."""
+    connection.record(run_info("R1"))
+    by_describe, by_cancel, by_terminate, by_send = [await client.get_handle("order-1") for _ in range(4)]
+    by_bad_result = await client.get_handle("order-1", result_type=int)
+    connection.end("R1", result="seven")
+    await by_describe.describe()
+    for end in (by_cancel.cancel, by_terminate.terminate):
+        with pytest.raises(WorkflowFinishedError):
+            await end()
+    connection.script("run.event", refused(4003))
+    with pytest.raises(WorkflowFinishedError):
+        await by_send.send("approve")
+    with pytest.raises(DecodeError):
+        await by_bad_result.outcome()
+    assert by_bad_result.run_info.is_finished
+
+    connection.record(run_info("R2"))
+    connection.commands.clear()
+    of_ended = await client.get_handle("order-1", run_id="R1")
+    for handle in (by_describe, by_cancel, by_terminate, by_send, by_bad_result, of_ended):
+        with pytest.raises(WorkflowFinishedError, match=r"event 'approve' not sent: run R1 .* has ended"):
+            await handle.send("approve")
+    assert connection.kinds == ["describe"]
+
+
+async def test_a_describe_that_is_answered_late_does_not_revive_the_run(
+    connection: ScriptedConnection, handle: WorkflowHandle[Any]
+) -> None:
+    before = Reply(success=True, run=connection.records["R1"])
+    gate = asyncio.get_running_loop().create_future()
+    connection.script("run.describe", gate)
+    late = asyncio.create_task(handle.describe())
+    await settle()
+    connection.end("R1", "failed")
+    await handle.describe()
+    gate.set_result(before)
+    await late
+    assert handle.run_info.status == "failed"
+
+
 async def test_an_event_that_queued_while_the_run_ended_is_not_sent(
     connection: ScriptedConnection, handle: WorkflowHandle[Any]
 ) -> None:
@@ -147,6 +193,7 @@ async def test_what_is_sent(connection: ScriptedConnection, handle: WorkflowHand
     assert (first.wf_id, first.event_name, first.payload) == ("order-1", "note", encode("", {"text": "é"}))
     assert second.payload is None
     assert first.id != second.id
+    assert first.run == second.run == handle.run_info.ref  # which run is meant, for those who can tell
 
 
 async def test_describe_updates_run_info(connection: ScriptedConnection, handle: WorkflowHandle[Any]) -> None:
@@ -162,6 +209,19 @@ async def test_history_passes_through(connection: ScriptedConnection, handle: Wo
         for n in range(3)
     ]
     assert [event async for event in handle.history(follow=True)] == connection.events
+
+
+async def test_the_end_on_a_closed_connection(connection: ScriptedConnection) -> None:
+    """A look that cannot watch says why; an end that is known stays known."""
+    unknown, known = handle_to(connection), handle_to(connection)
+    connection.end("R1", result=7)
+    await known.outcome()
+    connection.closed = True
+    with pytest.raises(ConnectionClosedError):
+        _ = unknown.future
+    with pytest.raises(ConnectionClosedError):
+        await unknown.result()
+    assert known.future.result() == await known.result() == 7
 
 
 async def test_repr_says_which_run_it_is(connection: ScriptedConnection, handle: WorkflowHandle[Any]) -> None:

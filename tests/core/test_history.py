@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from grctl_core.codec import encode
 from grctl_core.errors import DecodeError
 from grctl_core.history import TERMINAL_KINDS, HistoryEvent

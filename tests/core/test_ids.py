@@ -6,10 +6,11 @@ import re
 import time
 
 import pytest
-from grctl_core.errors import InvalidInputError
-from grctl_core.ids import MAX_ID_BYTES, check_event_name, check_id, new_ulid
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from grctl_core.errors import InvalidInputError
+from grctl_core.ids import MAX_ID_BYTES, check_event_name, check_id, new_ulid
 
 ANY_TEXT = st.text(st.characters(), max_size=30) | st.text(st.characters(exclude_categories=["Cs"]), max_size=400)
 TOKENS = st.text("abzAZ09_:/@+=-$#é漢🙂", min_size=1, max_size=40)
@@ -22,7 +23,7 @@ def encodable(text: str) -> bool:
 def is_token(text: str) -> bool:
     """The rule again, in other words: one NATS subject token that a person can read."""
     return (
-        0 < len(text)
+        len(text) > 0
         and encodable(text)
         and len(text.encode()) <= MAX_ID_BYTES
         and re.search(r"[\s.*>]", text) is None

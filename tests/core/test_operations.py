@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Reply
@@ -13,6 +14,7 @@ from grctl_core.errors import (
     ConnectionClosedError,
     DecodeError,
     DeliveryUnknownError,
+    NotSentError,
     ServerError,
     UnsupportedOperationError,
     WorkflowAlreadyRunningError,
@@ -27,6 +29,7 @@ from .scripted import (
     ScriptedConnection,
     already_running,
     client_on,
+    handle_to,
     lost,
     refused,
     retrying,
@@ -145,17 +148,45 @@ async def test_terminate_where_the_server_names_no_run_raises(
     assert connection.kinds == ["start"]
 
 
-async def test_terminate_in_doubt_says_what_is_in_doubt(taken: ScriptedConnection, client: WorkflowClient) -> None:
-    taken.script("run.terminate", lost(), lost())
-    with pytest.raises(DeliveryUnknownError) as caught:
-        await client.start_workflow("Order", "order-1", on_conflict="terminate")
-    assert caught.value.operation == "terminate"
-    assert caught.value.run is not None
-    assert caught.value.run.run_id == OTHER_RUN
+@pytest.mark.parametrize(
+    ("describes", "terminates", "says"),
+    [
+        ([], [lost(), lost()], "no reply"),
+        ([], [refused(5000), refused(5000)], "may have taken effect"),
+        ([lost()], [], "looking at the run first failed"),
+        ([], [OK], "it has not ended within 0.01 s"),
+    ],
+    ids=["reply lost", "server failed", "look lost", "does not end"],
+)
+async def test_nothing_is_started_while_the_old_run_may_go_on(
+    taken: ScriptedConnection, client: WorkflowClient, describes: list[Any], terminates: list[Any], says: str
+) -> None:
+    """What is in doubt is the old run's end. No doubt is about our start: it was refused."""
+    taken.script("run.describe", *describes)
+    taken.script("run.terminate", *terminates)
+    with pytest.raises(WorkflowAlreadyRunningError, match=rf"nothing was started: .*{says}") as caught:
+        await client.start_workflow("Order", "order-1", on_conflict="terminate", request_timeout=0.01)
+    assert (caught.value.run_id, caught.value.code) == (OTHER_RUN, 4001)
+    assert isinstance(caught.value.__cause__, DeliveryUnknownError | NotSentError)
     assert len(taken.sent("run.start")) == 1
+    assert taken.live_watches == 0
 
 
-async def test_a_doubt_from_before_the_conflict_is_looked_into_after_it(taken: ScriptedConnection) -> None:
+async def test_a_slow_terminate_takes_nothing_from_the_time_for_the_end(
+    taken: ScriptedConnection, client: WorkflowClient
+) -> None:
+    async def slowly() -> Any:
+        await asyncio.sleep(0.1)
+        asyncio.get_running_loop().call_later(0.01, taken.end, OTHER_RUN, "terminated")
+        return OK
+
+    taken.script("run.terminate", lambda _: slowly())
+    await client.start_workflow("Order", "order-1", on_conflict="terminate", request_timeout=0.1)
+    assert taken.kinds[-1] == "start"
+
+
+@pytest.mark.parametrize("on_conflict", ["raise", "attach", "terminate"])
+async def test_a_doubt_from_before_the_conflict_stays(taken: ScriptedConnection, on_conflict: Any) -> None:
     """The first attempt, held back by an old connection, may arrive once the other run has ended."""
     taken._script.clear()
 
@@ -163,16 +194,11 @@ async def test_a_doubt_from_before_the_conflict_is_looked_into_after_it(taken: S
         taken.link = 2
         return lost(1)
 
-    def end_and_arrive(command: Any) -> Any:
-        taken.end(OTHER_RUN, "terminated")
-        taken.record(taken.sent("run.start")[0].run)
-        return OK
-
     taken.script("run.start", hold_back, already_running(OTHER_RUN))
-    taken.script("run.terminate", end_and_arrive)
-    handle = await client_on(taken).start_workflow("Order", "order-1", on_conflict="terminate")
-    assert taken.kinds == ["start", "describe", "start", "describe", "terminate", "describe"]
-    assert handle.run_info.id == taken.latest["order-1"]
+    with pytest.raises(DeliveryUnknownError, match="has an active run already") as caught:
+        await client_on(taken).start_workflow("Order", "order-1", on_conflict=on_conflict)
+    assert caught.value.run == taken.sent("run.start")[0].run.ref
+    assert taken.kinds == ["start", "describe", "start"]
 
 
 async def test_a_connection_that_closes_while_waiting_for_the_old_run(
@@ -193,6 +219,8 @@ async def test_describe_of_an_older_run_reads_its_record(
     handle = await client.get_handle("order-1")
     connection.record(run_info("R2"))
     assert await handle.describe() == handle.run_info == old
+    connection.script("run.describe", refused(4002))  # the latest's record is gone, ours is not
+    assert await handle.describe() == old
     del connection.records["R1"]
     with pytest.raises(WorkflowNotFoundError, match="run R1 of workflow 'order-1'"):
         await handle.describe()
@@ -209,6 +237,7 @@ async def test_reads_leave_no_doubt_when_they_are_refused(
     connection.record(run_info("R1"))
     handle = await client.get_handle("order-1")
     connection.script(f"run.{call}", answer)
+    connection.records.clear()
     with pytest.raises(error):
         await getattr(handle, call)(*(["status"] if call == "query" else []))
 
@@ -241,10 +270,8 @@ async def test_query(connection: ScriptedConnection, client: WorkflowClient) -> 
 
 async def test_query_where_the_server_has_none() -> None:
     connection = ScriptedConnection(queries=False)
-    connection.record(run_info("R1"))
-    handle = await client_on(connection).get_handle("order-1", run_id="R1")
     with pytest.raises(UnsupportedOperationError, match="memory://"):
-        await handle.query("items")
+        await handle_to(connection).query("items")
     assert not connection.commands
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from grctl_core.codec import encode
 from grctl_core.errors import (
     DecodeError,

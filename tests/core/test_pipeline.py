@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.errors import DeliveryUnknownError, NotSentError
 from grctl_core.pipeline import Layer, Pipeline, Proceed, compose, resolve_once
 

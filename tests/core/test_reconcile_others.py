@@ -6,32 +6,26 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
     DeliveryUnknownError,
     NotDeliveredError,
     NotSentError,
+    RefusedError,
     ServerError,
     WorkflowFinishedError,
     WorkflowNotFoundError,
 )
-from grctl_core.handle import WorkflowHandle
 from grctl_core.pipeline import Pipeline
 
-from .scripted import NEVER, OK, ScriptedConnection, client_on, lost, refused, retrying, run_info, settle
+from .scripted import NEVER, OK, ScriptedConnection, handle_to, lost, refused, retrying, run_info, settle
 
 RUN = "R1"
 FAILED = refused(5000, message="disk full")
 DOUBT = DeliveryUnknownError
-
-
-async def handle_on(connection: ScriptedConnection, pipeline: Pipeline | None = None) -> WorkflowHandle[Any]:
-    connection.record(run_info(RUN))
-    handle = await client_on(connection).get_handle("order-1")
-    handle._operations = client_on(connection, pipeline)._operations
-    connection.commands.clear()
-    return handle
+FINISHED = WorkflowFinishedError
 
 
 @pytest.mark.parametrize(
@@ -58,7 +52,7 @@ async def handle_on(connection: ScriptedConnection, pipeline: Pipeline | None = 
 async def test_send_with_a_retry_layer(
     connection: ScriptedConnection, answers: list[Any], idempotent: bool, verdict: Any, sends: int
 ) -> None:
-    handle = await handle_on(connection, retrying(3))
+    handle = handle_to(connection, pipeline=retrying(3))
     connection.script("run.event", *answers)
     if verdict is None:
         await handle.send("approve", idempotent=idempotent)
@@ -71,23 +65,48 @@ async def test_send_with_a_retry_layer(
     assert connection.kinds == ["event"] * sends
 
 
-@pytest.mark.parametrize("answer", [lost(), FAILED, refused(0)])
-async def test_send_without_a_retry_layer_is_one_attempt(connection: ScriptedConnection, answer: Any) -> None:
-    handle = await handle_on(connection)
+@pytest.mark.parametrize("doubt", [lost(), FAILED, refused(0)])
+@pytest.mark.parametrize(
+    ("idempotent", "second", "verdict", "sends"),
+    [
+        (False, OK, DOUBT, 1),
+        (True, OK, None, 2),
+        (True, lost(), DOUBT, 2),
+        (True, refused(4003), DOUBT, 2),
+        (True, NotSentError("x"), DOUBT, 2),
+    ],
+)
+async def test_send_without_a_retry_layer_is_repeated_once_if_it_is_idempotent(
+    connection: ScriptedConnection, *, doubt: Any, idempotent: bool, second: Any, verdict: Any, sends: int
+) -> None:
+    handle = handle_to(connection)
+    connection.script("run.event", doubt, second)
+    sending = handle.send("approve", idempotent=idempotent)
+    if verdict is None:
+        await sending
+    else:
+        with pytest.raises(verdict):
+            await sending
+    assert connection.kinds == ["event"] * sends
+    assert len({command.id for command in connection.sent("run.event")}) == 1
+
+
+@pytest.mark.parametrize("answer", [NotSentError("x"), NotDeliveredError("x"), refused(4003), refused(4005)])
+async def test_send_without_a_retry_layer_is_not_repeated_without_a_doubt(
+    connection: ScriptedConnection, answer: Any
+) -> None:
     connection.script("run.event", answer)
-    with pytest.raises(DeliveryUnknownError):
-        await handle.send("approve", idempotent=True)
+    with pytest.raises((NotSentError, NotDeliveredError, RefusedError)):
+        await handle_to(connection).send("approve", idempotent=True)
     assert connection.kinds == ["event"]
 
 
-def ended(connection: ScriptedConnection, answer: Any) -> Any:
-    """The command takes effect, and the answer says something else."""
-
-    def carry_out(command: Any) -> Any:
-        connection.end(RUN, "terminated")
+def scripted(connection: ScriptedConnection, answer: Any) -> Any:
+    """Of a pair, how the run ends before the answer, and the answer."""
+    if not isinstance(answer, tuple):
         return answer
-
-    return carry_out
+    status, said = answer
+    return lambda _: connection.end(RUN, status) or said
 
 
 @pytest.mark.parametrize("operation", ["cancel", "terminate"])
@@ -108,8 +127,22 @@ def ended(connection: ScriptedConnection, answer: Any) -> Any:
         ([], [FAILED, OK], None, "D X D X"),
         ([], [refused(0), OK], None, "D X D X"),
         ([], [lost(), lost()], DOUBT, "D X D X"),
-        ([], ["ended", OK], None, "D X D"),
-        ([], [lost(), refused(4003)], None, "D X D X"),
+        # Ended as was asked, by whomever: what was asked for is so. Ended otherwise: it was refused.
+        ([], [("terminated", lost())], None, "D X D"),
+        ([], [("cancelled", FAILED)], None, "D X D"),
+        ([], [("completed", lost())], WorkflowFinishedError, "D X D"),
+        ([], [("failed", lost())], WorkflowFinishedError, "D X D"),
+        ([], [("timed_out", FAILED)], WorkflowFinishedError, "D X D"),
+        # So when the repeat is refused as the run has ended: a further look says how.
+        ([], [lost(), ("terminated", refused(4003))], None, "D X D X D"),
+        ([], [lost(), ("cancelled", refused(4003))], None, "D X D X D"),
+        ([], [lost(), ("completed", refused(4003))], WorkflowFinishedError, "D X D X D"),
+        ([], [lost(), refused(4003)], DOUBT, "D X D X D"),
+        ([None, None, lost()], [lost(), ("completed", refused(4003))], DOUBT, "D X D X D"),
+        ([None, None, refused(4002)], [lost(), ("completed", refused(4003))], DOUBT, "D X D X D"),
+        # Ended before anything was in doubt.
+        ([], [("terminated", refused(4003))], WorkflowFinishedError, "D X"),
+        ([], [NotSentError("x"), OK], NotSentError, "D X"),
         # What an earlier attempt left open, no later failure answers.
         ([None, lost()], [lost()], DOUBT, "D X D"),
         ([None, NotSentError("x")], [lost()], DOUBT, "D X D"),
@@ -121,13 +154,17 @@ def ended(connection: ScriptedConnection, answer: Any) -> Any:
     ],
 )  # fmt: skip
 async def test_cancel_and_terminate(
-    connection: ScriptedConnection, operation: str, describes: list[Any], answers: list[Any], verdict: Any, kinds: str
+    connection: ScriptedConnection,
+    *,
+    operation: str,
+    describes: list[Any],
+    answers: list[Any],
+    verdict: Any,
+    kinds: str,
 ) -> None:
-    handle = await handle_on(connection)
+    handle = handle_to(connection)
     connection.script("run.describe", *[connection._serve if answer is None else answer for answer in describes])
-    connection.script(
-        f"run.{operation}", *[ended(connection, lost()) if answer == "ended" else answer for answer in answers]
-    )
+    connection.script(f"run.{operation}", *[scripted(connection, answer) for answer in answers])
     if verdict is None:
         await getattr(handle, operation)("no stock")
     else:
@@ -142,9 +179,9 @@ async def test_cancel_and_terminate(
 
 @pytest.mark.parametrize("operation", ["cancel", "terminate"])
 async def test_another_run_is_never_hit(connection: ScriptedConnection, operation: str) -> None:
-    handle = await handle_on(connection)
+    handle = handle_to(connection)
     connection.record(run_info("R2"))
-    with pytest.raises(WorkflowFinishedError, match="no longer the latest .* would go to run R2"):
+    with pytest.raises(WorkflowFinishedError, match=r"no longer the latest, and .* would go to run R2"):
         await getattr(handle, operation)()
     connection.end(RUN)
     with pytest.raises(WorkflowFinishedError, match=r"has ended \(completed\)"):
@@ -159,8 +196,43 @@ async def test_another_run_is_never_hit(connection: ScriptedConnection, operatio
 
 
 @pytest.mark.parametrize("operation", ["cancel", "terminate"])
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(None, DOUBT), ("terminated", None), ("cancelled", None), ("completed", FINISHED)]
+)
+async def test_after_a_doubt_a_newer_run_settles_nothing(
+    connection: ScriptedConnection, operation: str, status: str | None, verdict: Any
+) -> None:
+    """How our own run ended does; where its record says that it goes on, the doubt stays."""
+
+    def lose(command: Any) -> Any:
+        if status is not None:
+            connection.end(RUN, status)
+        connection.record(run_info("R2"))
+        return lost()
+
+    handle = handle_to(connection)
+    connection.script(f"run.{operation}", lose)
+    if verdict is None:
+        await getattr(handle, operation)()
+    else:
+        with pytest.raises(verdict) as caught:
+            await getattr(handle, operation)()
+        assert status is not None or "it cannot be tried again" in str(caught.value)
+    assert connection.kinds == ["describe", operation, "describe"]
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+async def test_a_look_at_the_records_has_the_calls_timeout(connection: ScriptedConnection, operation: str) -> None:
+    handle = handle_to(connection)
+    connection.record(run_info("R2"))
+    connection.failing["find_run"] = NEVER
+    with pytest.raises(NotSentError, match=r"could not be read within 0.01 s"):
+        await getattr(handle, operation)(request_timeout=0.01)
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
 async def test_a_run_that_has_ended_takes_neither(connection: ScriptedConnection, operation: str) -> None:
-    handle = await handle_on(connection)
+    handle = handle_to(connection)
     connection.end(RUN, "failed")
     with pytest.raises(WorkflowFinishedError, match=rf"{operation} refused: run R1 .* has ended \(failed\)"):
         await getattr(handle, operation)()
@@ -173,7 +245,7 @@ async def test_proceeding_after_a_success_does_nothing_more(connection: Scripted
         for _ in range(3):
             await proceed(call)
 
-    handle = await handle_on(connection, Pipeline(retry=eager))
+    handle = handle_to(connection, pipeline=Pipeline(retry=eager))
     await getattr(handle, call)("approve")
     assert connection.kinds in (["event"], ["describe", call])
 
@@ -186,7 +258,7 @@ async def test_an_event_given_up_by_the_retry_layer_is_not_sent_again(connection
         await asyncio.wait([attempt])
         await proceed(call)
 
-    handle = await handle_on(connection, Pipeline(retry=impatient))
+    handle = handle_to(connection, pipeline=Pipeline(retry=impatient))
     connection.script("run.event", NEVER)
     with pytest.raises(DeliveryUnknownError, match="was given up"):
         await handle.send("approve")

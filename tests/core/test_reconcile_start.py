@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import Reply
 from grctl_core.errors import (
@@ -73,6 +74,7 @@ def own(connection: ScriptedConnection) -> Callable[[Any], Reply]:
 STARTED = "started"
 LOST_DONE, LOST = done_but(lost()), not_done_but(lost())
 FAILED_DONE, FAILED = done_but(refused(5000)), not_done_but(refused(5000))
+MOVED = not_done_but(lost(), link=2)  # the connection has changed since
 FIND = {"find_run": 1}
 
 
@@ -95,12 +97,19 @@ FIND = {"find_run": 1}
         ([LOST, OK], [], STARTED, "start describe start", FIND),
         ([LOST, LOST], [], "no reply", "start describe start", FIND),
         ([LOST, NotSentError("x")], [], NotSentError, "start describe start", FIND),
+        ([LOST, refused(4005)], [], ServerError, "start describe start", FIND),
         ([LOST, already_running(OTHER_RUN)], [], WorkflowAlreadyRunningError, "start describe start", FIND),
         # Not there, after a change of connection, or where the transport does not say: the quarantine.
-        ([not_done_but(lost(), link=2), OK], [], STARTED, "start describe start", {"find_run": 2}),
+        ([MOVED, OK], [], STARTED, "start describe start", {"find_run": 2}),
         ([lost(link=None), OK], [], STARTED, "start describe start", {"find_run": 2}),
-        ([not_done_but(lost(), link=2), NotSentError("x")], [], "no reply", "start describe start", {"find_run": 2}),
-        ([not_done_but(lost(), link=2), AccessDeniedError("x")], [], "no reply", "start describe start", {"find_run": 2}),
+        ([MOVED, NotSentError("x")], [], "no reply", "start describe start", {"find_run": 2}),
+        ([MOVED, AccessDeniedError()], [], "no reply", "start describe start", {"find_run": 2}),
+        # So a refusal of the second attempt says nothing of the first, which may still arrive.
+        ([MOVED, already_running(OTHER_RUN)], [], "no reply.*active run", "start describe start", {"find_run": 2}),
+        ([MOVED, refused(4001)], [], "no reply.*active run", "start describe start", {"find_run": 2}),
+        ([MOVED, refused(4004)], [], "no reply.*registered", "start describe start", {"find_run": 2}),
+        ([MOVED, refused(4005)], [], "no reply.*4005", "start describe start", {"find_run": 2}),
+        ([lost(link=None), refused(4005)], [], "no reply.*4005", "start describe start", {"find_run": 2}),
         # The look fails: the doubt stays.
         ([LOST], [lost()], "looking for it failed", "start describe", {}),
         ([LOST], [NotSentError("x")], "looking for it failed", "start describe", {}),
@@ -120,6 +129,7 @@ FIND = {"find_run": 1}
 async def test_start(
     connection: ScriptedConnection,
     client: WorkflowClient,
+    *,
     starts: list[Any],
     describes: list[Any],
     verdict: Any,
@@ -147,6 +157,43 @@ async def test_start(
     assert len({command.run.id for command in connection.sent("run.start")}) == 1
     assert len({command.input for command in connection.sent("run.start")}) == 1
     assert dict(connection.looks) == looks
+
+
+@pytest.mark.parametrize("doubt_link", [None, 0, 1])
+async def test_a_link_that_is_not_known_is_not_the_same_one(
+    connection: ScriptedConnection, client: WorkflowClient, doubt_link: int | None
+) -> None:
+    """No describe says that the start is certainly not there: it is looked for as long as the quarantine takes."""
+    connection.link = None
+    connection.script("run.start", lost(doubt_link), refused(4005))
+    with pytest.raises(DeliveryUnknownError, match="sending it again failed"):
+        await client.start_workflow("Order", "order-1")
+    assert connection.looks == {"find_run": 2}
+
+
+async def test_the_second_attempts_link_does_not_settle_the_first_ones_doubt(connection: ScriptedConnection) -> None:
+    """Two attempts in doubt on two links: a describe on the second one says nothing of the first attempt."""
+
+    def move(command: Any) -> Any:
+        connection.link = 2
+        return lost(1)
+
+    connection.script("run.start", move, lost(2), already_running(OTHER_RUN))
+    with pytest.raises(DeliveryUnknownError) as caught:
+        await client_on(connection, retrying(3)).start_workflow("Order", "order-1")
+    assert caught.value.run == connection.sent("run.start")[0].run.ref
+    assert connection.kinds == ["start", "describe", "start", "describe", "start"]
+
+
+@pytest.mark.parametrize("look", ["find_run", "has_begun"])
+async def test_a_look_at_the_records_has_the_calls_timeout(
+    connection: ScriptedConnection, client: WorkflowClient, look: str
+) -> None:
+    connection.failing[look] = NEVER
+    connection.script("run.start", (LOST_DONE if look == "has_begun" else LOST)(connection))
+    with pytest.raises(DeliveryUnknownError, match=r"looking for it failed: .* could not be read within 0.01 s"):
+        await client.start_workflow("Order", "order-1", request_timeout=0.01)
+    assert connection.kinds == ["start", "describe"]
 
 
 async def test_our_own_run_named_by_a_refusal_counts_when_it_has_begun(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 
 from .scripted import run_info

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import weakref
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
+from grctl_core import run_end
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import (
     ConnectionClosedError,
@@ -20,15 +22,15 @@ from grctl_core.errors import (
     WorkflowTimeoutError,
 )
 from grctl_core.handle import WorkflowHandle
+from grctl_core.outcome import decode_outcome
 from grctl_core.run_end import RunEnd
 
-from .scripted import ScriptedConnection, other_tasks, run_info, settle
+from .scripted import ScriptedConnection, handle_to, run_info, settle
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection, client: WorkflowClient) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client.get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 @pytest.fixture
@@ -42,11 +44,6 @@ async def logged() -> AsyncIterator[list[dict[str, Any]]]:
     assert contexts == []
 
 
-def futures_alive() -> int:
-    gc.collect()
-    return sum(type(thing).__name__ == "_EndFuture" for thing in gc.get_objects())
-
-
 async def test_each_look_gives_a_future_of_its_own_until_the_end(
     connection: ScriptedConnection, handle: WorkflowHandle[Any]
 ) -> None:
@@ -57,6 +54,17 @@ async def test_each_look_gives_a_future_of_its_own_until_the_end(
     assert await one == await two == {"total": 3}
     assert handle.future is handle.future
     assert handle.future.result() == {"total": 3}
+    assert len(connection.watches) == 1
+
+
+async def test_a_known_end_needs_no_connection(connection: ScriptedConnection, handle: WorkflowHandle[Any]) -> None:
+    waiting = asyncio.create_task(handle.outcome())
+    await settle()
+    connection.end("R1", result=7)
+    await waiting
+    connection.ends.clear()
+    connection.records.clear()
+    assert handle.future.result() == await handle.future == await handle.result() == 7
     assert len(connection.watches) == 1
 
 
@@ -104,91 +112,6 @@ async def test_the_settled_one_raises_the_same_each_time(
         with pytest.raises((WorkflowError, WorkflowCancelledError, WorkflowTimeoutError)):
             await future
         assert not future.cancelled()
-
-
-async def test_an_end_that_nobody_asks_for_logs_nothing(
-    connection: ScriptedConnection, client: WorkflowClient, logged: list[Any]
-) -> None:
-    connection.record(run_info("R1"))
-    handle = await client.get_handle("order-1")
-    looked_at = [handle.future for _ in range(5)]
-    connection.end("R1", "failed")
-    await settle()
-    assert all(isinstance(future.exception(), WorkflowError) for future in looked_at)
-    del looked_at, handle
-
-
-async def test_a_watch_that_fails_for_nobody_logs_nothing(
-    connection: ScriptedConnection, client: WorkflowClient, logged: list[Any]
-) -> None:
-    connection.record(run_info("R1"))
-    handle = await client.get_handle("order-1")
-    _ = handle.future
-    connection.fail_watches(ConnectionClosedError("closed"))
-    del _, handle
-    connection.watches.clear()
-
-
-async def test_looking_often_piles_up_nothing(connection: ScriptedConnection, handle: WorkflowHandle[Any]) -> None:
-    before = futures_alive()
-    for _ in range(10_000):
-        _ = handle.future
-    del _
-    assert futures_alive() == before
-    assert not handle._end._looked_at
-    for _ in range(100):
-        waiting = asyncio.create_task(asyncio.wait_for(handle.future, 60))
-        await settle(2)
-        waiting.cancel()
-        await asyncio.wait([waiting])
-    del waiting
-    await settle()
-    assert not handle._end._waiting
-    assert not handle._end._looked_at
-    assert len(connection.watches) == 1
-    assert len(connection.watches[0][1]._callbacks) == 1
-
-
-async def test_a_future_that_only_a_task_awaits_survives_a_collection(
-    connection: ScriptedConnection, client: WorkflowClient
-) -> None:
-    connection.record(run_info("R1"))
-    handle = await client.get_handle("order-1")  # not the fixture, which pytest holds on to
-    results: list[object] = []
-
-    async def wait_for(handle: WorkflowHandle[Any]) -> None:
-        results.append(await handle.future)
-
-    async def wait_by_result(handle: WorkflowHandle[Any]) -> None:
-        results.append(await handle.result())
-
-    tasks = weakref.WeakSet([asyncio.create_task(wait_for(handle)), asyncio.create_task(wait_by_result(handle))])
-    await settle()
-    end = weakref.ref(handle._end)
-    del handle
-    for _ in range(3):
-        gc.collect()
-    assert len(tasks) == 2
-    connection.end("R1", result=7)
-    await settle()
-    assert results == [7, 7]
-    gc.collect()
-    assert end() is None
-
-
-async def test_dropping_the_handle_ends_the_watch(connection: ScriptedConnection, client: WorkflowClient) -> None:
-    connection.record(run_info("R1"))
-    handle = await client.get_handle("order-1", run_id="R1")
-    future = handle.future
-    assert connection.live_watches == 1
-    del handle
-    gc.collect()
-    await settle()
-    assert connection.live_watches == 1  # the future still wants to know
-    del future
-    gc.collect()
-    await settle()
-    assert connection.live_watches == 0
 
 
 @pytest.mark.parametrize(
@@ -293,21 +216,30 @@ async def test_another_event_loop_is_told_so(connection: ScriptedConnection, han
             await handle.result()
 
     await asyncio.to_thread(asyncio.run, elsewhere())
-    with pytest.raises(EventLoopError):
+    with pytest.raises(EventLoopError, match="no event loop is running here"):
         await asyncio.to_thread(lambda: handle.future)
 
 
-async def test_ten_thousand_waits_leave_nothing(connection: ScriptedConnection, client: WorkflowClient) -> None:
-    before = futures_alive()
-    handles = [await client.start_workflow("Order", f"order-{n}") for n in range(10_000)]
-    waiting = [handle.future for handle in handles]
-    assert len(connection.watches) == 10_000
-    assert not other_tasks()
-    for number, (run, _) in enumerate(list(connection.watches)):
-        if number % 1000 == 0:
-            connection.end(run.run_id, "failed")
-    del handles, waiting
-    gc.collect()
-    await settle()
-    assert connection.live_watches == 0
-    assert futures_alive() == before
+async def test_ends_in_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the end of one run is being taken, that of another is, in another thread's event loop."""
+    results: list[object] = []
+
+    async def wait_for_an_end(result: object) -> None:
+        connection = ScriptedConnection()
+        handle = handle_to(connection)
+        waiting = asyncio.create_task(handle.result())
+        await settle()
+        connection.end("R1", result=result)
+        async with asyncio.timeout(10):
+            results.append(await waiting)
+
+    def decode_meanwhile(*args: Any) -> Any:
+        monkeypatch.undo()
+        thread = threading.Thread(target=asyncio.run, args=(wait_for_an_end("there"),))
+        thread.start()
+        thread.join()
+        return decode_outcome(*args)
+
+    monkeypatch.setattr(run_end, "decode_outcome", decode_meanwhile)
+    await wait_for_an_end("here")
+    assert results == ["there", "here"]

@@ -7,21 +7,21 @@ import gc
 from typing import Any
 
 import pytest
-from grctl_core.client import WorkflowClient
-from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError
-from grctl_core.handle import WorkflowHandle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .scripted import OK, ScriptedConnection, client_on, lost, other_tasks, refused, run_info, settle
+from grctl_core.client import WorkflowClient
+from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError
+from grctl_core.handle import WorkflowHandle
+
+from .scripted import OK, ScriptedConnection, client_on, handle_to, lost, other_tasks, refused, run_info, settle
 
 Gate = asyncio.Future[Any]
 
 
 @pytest.fixture
-async def handle(connection: ScriptedConnection, client: WorkflowClient) -> WorkflowHandle[Any]:
-    connection.record(run_info("R1"))
-    return await client.get_handle("order-1", run_id="R1")
+def handle(connection: ScriptedConnection) -> WorkflowHandle[Any]:
+    return handle_to(connection)
 
 
 def gates(connection: ScriptedConnection, count: int) -> list[Gate]:
@@ -51,7 +51,7 @@ async def test_first_come_first_served_one_at_a_time(
     assert not handle._order._busy
 
 
-@pytest.mark.parametrize("answer", [lost(), refused(4003), NotSentError("x"), "cancelled"])
+@pytest.mark.parametrize("answer", [lost(), refused(4005), NotSentError("x"), "cancelled"])
 async def test_what_ends_badly_spoils_those_behind_it(
     connection: ScriptedConnection, handle: WorkflowHandle[Any], answer: Any
 ) -> None:
@@ -69,7 +69,7 @@ async def test_what_ends_badly_spoils_those_behind_it(
             await task
     await fresh[0]
     assert sent(connection) == [0, 7]
-    with pytest.raises(asyncio.CancelledError if answer == "cancelled" else Exception):  # noqa: B017
+    with pytest.raises(asyncio.CancelledError if answer == "cancelled" else Exception):
         await first
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from grctl_core.commands import Reply
 from grctl_core.errors import (
     DeliveryUnknownError,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -324,3 +324,37 @@ async def test_nothing_is_left_of_many_runs():
     with contextlib.suppress(AttributeError):
         assert not [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
     await connection.close()
+
+
+@pytest.mark.parametrize("grace", [None, "x", -1, float("nan")])
+async def test_a_bad_grace_closes_nothing(grace):
+    connection = await MemoryConnection.open(workflows=[])
+    with pytest.raises(InvalidInputError, match="grace must be"):
+        await connection.close(grace=grace)
+    assert await connection.find_type("Any") is None  # open still
+    await connection.close(grace=timedelta(0))
+
+
+async def test_a_second_close_returns_when_the_first_is_done():
+    slow = Workflow(workflow_type="W")
+    going_on = asyncio.Event()
+
+    @slow.start()
+    async def start(ctx: Context) -> Directive:
+        await going_on.wait()
+        return ctx.next.complete(None)
+
+    connection = await MemoryConnection.open(workflows=[slow])
+    await connection.request(start_command(value=None), timeout=1)
+    await asyncio.sleep(0)
+    first = asyncio.create_task(connection.close(grace=60))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(connection.close())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not first.done() and not second.done()
+    first.cancel()  # the closing goes on
+    going_on.set()
+    await second
+    with pytest.raises(ConnectionClosedError):
+        await connection.find_type("W")

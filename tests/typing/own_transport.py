@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 import grctl
-from grctl import HistoryEvent, RunInfo, RunRef, RunStatus
+from grctl import Duration, HistoryEvent, RunInfo, RunRef, RunStatus
 from grctl.protocols import Capabilities, Connection, ConnectionEvent, ConnectionListener
 from grctl_core.commands import (
     CancelCommand,
@@ -102,7 +102,7 @@ class EchoConnection:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    async def close(self, *, grace: float = 5.0) -> None:
+    async def close(self, *, grace: Duration = 5.0) -> None:
         for listener in self._listeners:
             listener(ConnectionEvent.CLOSED)
         self._listeners.clear()

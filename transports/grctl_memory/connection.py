@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from grctl_core.commands import Command, QueryCommand, Reply
+from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import (
     ConnectionClosedError,
     DeliveryUnknownError,
@@ -55,6 +57,7 @@ class MemoryConnection:
         self._owns_engine = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
         self._listeners: list[ConnectionListener] = []
 
     @classmethod
@@ -166,7 +169,7 @@ class MemoryConnection:
     def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits."""
         self._check_usable()
-        return self._engine.list_runs(run_filter)
+        return self._engine.list_runs(run_filter, check=self._check_usable)
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when the connection is closed; returns what removes it."""
@@ -178,23 +181,32 @@ class MemoryConnection:
 
         return remove
 
-    async def close(self, *, grace: float = 5.0) -> None:
-        """Close the connection, and with it the engine if :meth:`open` made it. Idempotent.
+    async def close(self, *, grace: Duration = 5.0) -> None:
+        """Close the connection, and with it the engine if :meth:`open` made it.
+
+        Idempotent: whoever else calls it meanwhile returns when it is closed. It goes on when its caller is cancelled.
 
         Args:
-            grace: seconds that an engine of its own gives running steps to end.
+            grace: how long an engine of its own lets running steps go on, in seconds or as a timedelta; 0 for not at
+                all.
 
         Raises:
+            InvalidInputError: ``grace`` is no duration; nothing was closed.
             EventLoopError: this is not the connection's event loop.
 
         """
-        if self._closed:
-            return
-        self._check_usable()
-        self._closed = True
+        seconds = to_seconds("grace", grace, zero=True)
+        if self._closing is None:
+            self._check_usable()
+            self._closed = True
+            closing = self._close(seconds, asyncio.current_task())
+            self._closing = asyncio.get_running_loop().create_task(closing, context=contextvars.Context())
+        await asyncio.shield(self._closing)
+
+    async def _close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         try:
             if self._owns_engine:
-                await self._engine.close(grace, error=_closed_error)
+                await self._engine.close(grace, error=_closed_error, closer=closer)
         finally:
             self._engine.release(self, _closed_error)
             listeners, self._listeners = self._listeners, []

@@ -13,7 +13,7 @@ class NatsConnection:
     """A connection to a Ground Control server over NATS. This version cannot make one yet."""
 
     @classmethod
-    async def connect(cls, servers: str | list[str] | None = None) -> NoReturn:
+    async def connect(cls, servers: str | list[str] | None = None) -> NoReturn:  # noqa: ARG003 - the documented call
         """Refuse: this version has no NATS transport yet.
 
         Raises:
