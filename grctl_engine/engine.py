@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -94,11 +93,11 @@ class Engine:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self._execute: dict[type, Callable[[Any, datetime], Reply]] = {
+        self._execute: dict[type, Callable[[Any], Reply]] = {
             StartCommand: self._start,
             EventCommand: self._event,
-            CancelCommand: self._cancel,
-            TerminateCommand: self._terminate,
+            CancelCommand: lambda command: self._end(command, inputs.Cancel(command.reason)),
+            TerminateCommand: lambda command: self._end(command, inputs.Terminate(command.reason)),
             DescribeCommand: self._describe,
         }
         self.clock.attach(self._host)
@@ -130,9 +129,8 @@ class Engine:
         execute = self._execute.get(type(command))
         if execute is None:
             raise UnsupportedOperationError(f"the embedded engine has no command {type(command).__name__}")
-        now = self.clock.now()
-        self._runs.forget_expired(now)
-        return execute(command, now)
+        self._runs.forget_expired(self.clock.now())
+        return execute(command)
 
     def feed(self, run: Run, input: inputs.Input) -> bool:
         """Give a run an input that no command makes, for a journal; whether that had any effect."""
@@ -167,10 +165,7 @@ class Engine:
         return run
 
     async def query(self, command: QueryCommand) -> Reply:
-        """Ask a run's query handler, also after its end. It changes nothing, and nothing of it is recorded.
-
-        Errors as :meth:`execute`. Cancelled, it cancels the handler.
-        """
+        """Ask a run's query handler, also after its end; errors as :meth:`execute`. Cancelled, it cancels that too."""
         self._check_usable()
         self._runs.forget_expired(self.clock.now())
         run = self._runs.find(command.wf_id, command.run_id) if command.run_id else self._runs.latest(command.wf_id)
@@ -294,13 +289,13 @@ class Engine:
                 run.settle_watchers(None, error or _closed_error)
                 run.wake_followers(error or _closed_error)
 
-    def _start(self, command: StartCommand, _: datetime) -> Reply:
+    def _start(self, command: StartCommand) -> Reply:
         info = command.run
         if info.wf_id != command.wf_id:
             return replies.bad_message(f"run_info.wf_id {info.wf_id!r} is not the command's {command.wf_id!r}")
         return self._host.accept(info, command.input)
 
-    def _event(self, command: EventCommand, _: datetime) -> Reply:
+    def _event(self, command: EventCommand) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
@@ -311,20 +306,14 @@ class Engine:
         self._host.feed(run, inputs.Event(command.event_name, command.payload))
         return replies.ACCEPTED
 
-    def _cancel(self, command: CancelCommand, _: datetime) -> Reply:
-        return self._feed_latest(command.wf_id, inputs.Cancel(command.reason))
-
-    def _terminate(self, command: TerminateCommand, _: datetime) -> Reply:
-        return self._feed_latest(command.wf_id, inputs.Terminate(command.reason))
-
-    def _describe(self, command: DescribeCommand, _: datetime) -> Reply:
+    def _describe(self, command: DescribeCommand) -> Reply:
         run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NO_RUN_TO_DESCRIBE
         return Reply(success=True, run=run.current_info)
 
-    def _feed_latest(self, wf_id: str, input: inputs.Input) -> Reply:
-        run = self._runs.latest(wf_id)
+    def _end(self, command: CancelCommand | TerminateCommand, input: inputs.Input) -> Reply:
+        run = self._runs.latest(command.wf_id)
         if run is None:
             return replies.NOT_FOUND
         if run.state is None:
@@ -336,11 +325,10 @@ class Engine:
         self._runs.forget_expired(self.clock.now())
         found = self._runs.find(run.wf_id, run.run_id)
         if found is None:
-            limits = self.limits
             raise WorkflowNotFoundError(
                 f"the embedded engine has no run {run.run_id} of workflow {run.wf_id!r}. It never ran here, or it "
-                f"ended and was forgotten: the last {limits.finished_runs} ended runs are kept, each for "
-                f"{limits.finished_retention} (EngineLimits)"
+                f"ended and was forgotten: the last {self.limits.finished_runs} ended runs are kept, each for "
+                f"{self.limits.finished_retention} (EngineLimits)"
             )
         return found
 
