@@ -204,7 +204,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
                 "token, credentials or nkey"
             )
     for cause in causes:
-        # Under TLS 1.3 a certificate is refused after the handshake: the broker hangs up, maybe before its word is read.
+        # Under TLS 1.3 a certificate is refused after the handshake: the broker hangs up, perhaps without a word.
         hung_up = encrypted and isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
         if isinstance(cause, ssl.SSLError) or hung_up:
             return UntrustedError(
