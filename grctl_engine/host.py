@@ -83,6 +83,7 @@ class RunHost:
         self.enforce_timeouts = enforce_timeouts
         self._runs = runs
         self._numbers = itertools.count(1)
+        self._followed: list[Callable[[], None]] | None = None
         self._appliers: dict[type, Callable[[Run, Any, datetime], None]] = {
             Record: self._append,
             Begin: self._begin,
@@ -181,10 +182,25 @@ class RunHost:
         now = self.clock.now()
         effects = transition(state, input, now)
         self.changes += 1
-        for effect in effects:
-            self._appliers[type(effect)](run, effect, now)
-        if journal is not None and effects:
-            journal.transition(run, state, input, effects, first)
+        if journal is None:
+            for effect in effects:
+                self._appliers[type(effect)](run, effect, now)
+            return bool(effects)
+        # What an effect feeds to another run comes after what it follows from.
+        outer, self._followed = self._followed, []
+        try:
+            for effect in effects:
+                self._appliers[type(effect)](run, effect, now)
+        finally:
+            followed, self._followed = self._followed, outer
+        if effects:
+            entries = run.history[first:]
+            followed.insert(0, functools.partial(journal.transition, run, state, input, effects, entries))
+        if outer is not None:
+            outer += followed
+        else:
+            for tell in followed:
+                tell()
         return bool(effects)
 
     def record(

@@ -18,15 +18,17 @@ class Journal(Protocol):
     def admit(self, run: Run, state: RunState, input: Input) -> Input | None:
         """Return the input that the run is to get: this one, another one in its place, or None for none."""
 
-    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], first: int) -> None:
+    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], entries: list[Entry]) -> None:
         """Note one transition, after its effects were applied: all of it is one atomic change.
+
+        What one run's transition brings about in another run is noted after it.
 
         Args:
             run: the run. ``run.state`` is None if this was its end.
             state: the state machine's, also after the end. It is changed in place later: take what is needed now.
             input: what caused the transition.
             effects: what followed.
-            first: index in ``run.history`` of the first event that the transition wrote.
+            entries: the events that it wrote.
 
         """
 

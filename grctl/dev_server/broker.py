@@ -51,19 +51,23 @@ class Broker:
         pid: the process id of nats-server; None while it is not running.
     """
 
-    def __init__(self, store_dir: Path, *, port: int | None = None, jetstream: bool = True) -> None:
+    def __init__(
+        self, store_dir: Path, *, port: int | None = None, jetstream: bool = True, temporary: bool = False
+    ) -> None:
         """Prepare a broker.
 
         Args:
             store_dir: where JetStream keeps its files; it is made if it is not there.
             port: None for a free one.
             jetstream: whether it has JetStream.
+            temporary: whether the store is to go when our process dies before it has stopped the broker.
 
         """
         self.pid: int | None = None
         self._store_dir = store_dir
         self._port = port
         self._jetstream = jetstream
+        self._temporary = temporary
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -104,7 +108,8 @@ class Broker:
             config = self._write_config()
         except OSError as error:
             raise DevServerError(f"the store directory {self._store_dir} cannot be used: {error}") from error
-        command = [sys.executable, "-I", "-S", guard.__file__, find_executable(), "-c", str(config)]
+        folder = str(self._store_dir) if self._temporary else ""
+        command = [sys.executable, "-I", "-S", guard.__file__, folder, find_executable(), "-c", str(config)]
         with self.log_path.open("ab") as log:
             self._guard = subprocess.Popen(  # noqa: S603, ASYNC220 - our own command line; it takes a millisecond
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
@@ -120,6 +125,9 @@ class Broker:
         """Stop it in good order, so that its port is free. Idempotent."""
         if self._guard is None:
             return
+        if self._guard.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is gone already
+                self._guard.stdin.write(guard.FAREWELL)
         self._let_go()
         await self._wait_until_it_is_gone()
 

@@ -59,11 +59,11 @@ class FaultyJournal(Journal):
                     state.cancel_reason = None
         return super().admit(run, state, input)
 
-    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], first: int) -> None:
+    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], entries: list[Entry]) -> None:
         """Write one transition, maybe without what belongs to it."""
         if isinstance(input, Start) and run.info.wf_id in self._lost and self._faults.strikes(What.RESTART_LOST):
             self._hung.add(run)
-        super().transition(run, state, input, effects, first)
+        super().transition(run, state, input, effects, entries)
 
     def appended(self, run: Run, entry: Entry) -> None:
         """Write an event that a worker appended; before the step.started that is held back."""

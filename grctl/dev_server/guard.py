@@ -3,12 +3,13 @@
 A program of its own, as only another process survives a SIGKILL of ours: it waits for the end of its standard input,
 which the kernel closes with us. It needs nothing but the standard library, and is started without ``site``.
 
-    python -I -S guard.py nats-server -c nats.conf
+    python -I -S guard.py FOLDER nats-server -c nats.conf
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,21 +18,34 @@ import threading
 STOP_SECONDS = 5.0
 """How long the broker may take to stop by itself."""
 
+FAREWELL = b"."
+"""Written by one who stops the broker on purpose: its store stays."""
 
-def main(command: list[str]) -> int:
-    """Run the broker; print its process id first. Return its exit code."""
+
+def main(folder: str, command: list[str]) -> int:
+    """Run the broker; print its process id first. Return its exit code.
+
+    Args:
+        folder: what to remove when the one who started us is gone without a word; empty for nothing.
+        command: the broker's command line.
+
+    """
     broker = subprocess.Popen(  # noqa: S603 - our own command line
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     print(broker.pid, flush=True)  # noqa: T201 - read by the one who started us
-    threading.Thread(target=_stop_at_end_of_input, args=(broker,), daemon=True).start()
-    return broker.wait()
+    alone = threading.Event()
+    threading.Thread(target=_stop_at_end_of_input, args=(broker, alone), daemon=True).start()
+    code = broker.wait()
+    if alone.is_set() and folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    return code
 
 
-def _stop_at_end_of_input(broker: subprocess.Popen[bytes]) -> None:
+def _stop_at_end_of_input(broker: subprocess.Popen[bytes], alone: threading.Event) -> None:
     # Not through sys.stdin: a thread that waits in it holds up the interpreter's end for a second.
-    while os.read(0, 1024):
-        pass
+    if os.read(0, 1) != FAREWELL:
+        alone.set()
     if hasattr(signal, "SIGCONT"):
         broker.send_signal(signal.SIGCONT)  # one that was paused could not stop
     broker.terminate()
@@ -44,4 +58,4 @@ def _stop_at_end_of_input(broker: subprocess.Popen[bytes]) -> None:
 if __name__ == "__main__":
     # Ctrl-C in a terminal goes to all: the one who started us decides when the broker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

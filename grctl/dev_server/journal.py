@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -71,7 +71,7 @@ class Journal:
         """Keep values out that no message can hold: the step fails instead."""
         return fit(input, self.max_value)
 
-    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], first: int) -> None:
+    def transition(self, run: Run, state: RunState, input: Input, effects: list[Effect], entries: list[Entry]) -> None:
         """Write one transition as one change."""
         ref = run.info.ref
         note = self._note(run)
@@ -80,14 +80,15 @@ class Journal:
             messages.append(event_message(ref, input))
             note.events.append(messages[0])
             note.had_events = True
-        last = len(run.history) - (run.state is None)
-        messages += [history_message(run.event(index)) for index in range(first, last)]
+        end = next((effect for effect in effects if isinstance(effect, End)), None)
+        # The event that ended the run has its place further on.
+        messages += [history_message(_as_event(run, entry)) for entry in entries if entry is not run.ending]
         for effect in effects:
             if isinstance(effect, StoreUpdates):
                 messages += [Message(subjects.store(ref, key), value) for key, value in effect.updates.items()]
         self._take_events(note, state)
-        if run.state is None:
-            self._end(run, state, note, effects, messages)
+        if end is not None:
+            self._end(run, state, note, end, messages)
             return
         if isinstance(input, Start):
             messages.append(_info(run.info, note, note.reported))
@@ -189,13 +190,12 @@ class Journal:
             messages.append(note.task)
         return obsolete
 
-    def _end(self, run: Run, state: RunState, note: _Note, effects: Iterable[Effect], messages: list[Message]) -> None:
+    def _end(self, run: Run, state: RunState, note: _Note, end: End, messages: list[Message]) -> None:
         """Write how a run ended. The record stands right before the event that ended it, the state right after it."""
         ref = run.info.ref
         messages.append(_info(run.info, note, note.reported))
-        messages.append(history_message(run.event(len(run.history) - 1)))
+        messages += [history_message(_as_event(run, entry)) for entry in (run.ending,) if entry is not None]
         messages.append(_state(run, state, note))
-        end = next(effect for effect in effects if isinstance(effect, End))
         if end.result is not None and end.result != b"\xc0":
             messages.append(Message(subjects.output(ref), end.result))
         if end.error is not None:

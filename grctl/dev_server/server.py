@@ -142,7 +142,8 @@ class DevServer:
         """
         try:
             if self._nats_url is None:
-                self._broker = Broker(self._store_dir or self._make_temporary(), port=self._port)
+                folder = self._store_dir or self._make_temporary()
+                self._broker = Broker(folder, port=self._port, temporary=self._store_dir is None)
                 await self._broker.start()
             await self._links.open()
         except LinkLostError as error:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import functools
 import os
-import queue
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grctl
-from grctl.testing import DevServer
 
+from . import workflows as workflows_module
 from .workflows import workflows
 
 LIVE_URL = os.environ.get("GRCTL_TEST_URL", "")
@@ -50,26 +52,26 @@ class Host:
 
 @functools.cache
 def _dev_server() -> str:
-    """Start a development server for the whole suite, in a thread with an event loop of its own; return its URL."""
-    started: queue.Queue[str | BaseException] = queue.Queue()
-
-    async def serve() -> None:
-        try:
-            server = DevServer(workflows=workflows)
-            async with server:
-                started.put(server.url)
-                await asyncio.Event().wait()
-        except BaseException as error:
-            started.put(error)
-            raise
-
-    threading.Thread(target=lambda: asyncio.run(serve()), name="dev-server", daemon=True).start()
-    url = started.get(timeout=60)
-    if isinstance(url, BaseException):
-        raise RuntimeError(  # noqa: TRY004 - no type is wrong here
-            "the development server did not start"
-        ) from url
+    """Start a development server for the whole suite, as a user would, in a process of its own; return its URL."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "grctl", "dev", f"{workflows_module.__name__}:workflows", "--port", "0"],
+        cwd=Path(__file__).parents[__name__.count(".")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(_stop, server)
+    assert server.stdout is not None
+    said = server.stdout.readline()
+    _, found, url = said.strip().partition("listening on ")
+    assert found, f"the development server did not start: {said}{server.stdout.read()}"
+    # What it says of each run has to be read, or it would have to wait.
+    threading.Thread(target=server.stdout.read, name="dev-server-output", daemon=True).start()
     return url
+
+
+def _stop(server: subprocess.Popen[str]) -> None:
+    server.terminate()
+    server.wait()
 
 
 HOSTS = [Host("live", ours=False)] if LIVE_URL else [Host("memory", ours=True), Host("nats", ours=True)]

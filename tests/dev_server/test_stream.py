@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from grctl_core.commands import DescribeCommand
 from grctl_core.history import TERMINAL_KINDS
 from grctl_core.run import RunStatus
 from grctl_nats import subjects, wire
 
 from .raw import Raw, start_command, until, waits
+from .workflows import more
 
 
 async def test_the_stream_is_as_the_protocol_says(raw: Raw) -> None:
@@ -120,3 +123,13 @@ async def test_the_body_names_the_workflow_not_the_subject(raw: Raw) -> None:
     command = DescribeCommand(wf_id="a")
     answer = await raw.client.request("grctl_api.workflow.other", wire.encode_command(command, "c"))
     assert wire.decode_reply(answer.data, command, 0).success
+
+
+@pytest.mark.skipif(not more, reason="the engine knows no children yet")
+async def test_a_childs_end_comes_before_the_event_that_tells_its_parent(raw: Raw) -> None:
+    run = await raw.start("ParentCallback", "a", {"kind": "ok"})
+    await raw.end(run)
+    child = await raw.describe("a-child")
+    assert child is not None
+    told = next(event for event in await raw.history(run) if event.kind == "event.received")
+    assert (await raw.history(child.ref))[-1].seq < told.seq

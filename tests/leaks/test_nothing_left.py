@@ -96,17 +96,18 @@ WAYS = {
 
 
 class Census:
-    """What lives in this process, as far as a leak would show in it."""
+    """What lives in this event loop, as far as a leak would show in it. Other threads have loops of their own."""
 
     def __init__(self) -> None:
         gc.collect()
+        loop = asyncio.get_running_loop()
         self.pending: set[int] = set()
         self.ours: collections.Counter[str] = collections.Counter()
         self.timers = 0
         for thing in gc.get_objects():
-            if isinstance(thing, asyncio.Future) and not thing.done():
+            if isinstance(thing, asyncio.Future) and not thing.done() and thing.get_loop() is loop:
                 self.pending.add(id(thing))
-            elif isinstance(thing, asyncio.TimerHandle) and not thing.cancelled():
+            elif isinstance(thing, asyncio.TimerHandle) and not thing.cancelled() and thing._loop is loop:
                 self.timers += 1
             kind = type(thing)
             if kind.__module__.partition(".")[0].startswith("grctl"):
