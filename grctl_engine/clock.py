@@ -81,17 +81,14 @@ class SystemClock:
 
     moves_by_itself = True
 
-    def __init__(self) -> None:
-        # An empty context: a timer must not keep the span of whoever happened to set it.
-        self._context = contextvars.Context()
-
     def now(self) -> datetime:
         """Return the machine's time, in UTC."""
         return datetime.now(UTC)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Set a timer of the running event loop."""
-        return asyncio.get_running_loop().call_later(seconds, callback, context=self._context)
+        # An empty context: a timer must not keep the span of whoever happened to set it.
+        return asyncio.get_running_loop().call_later(seconds, callback, context=contextvars.Context())
 
     def attach(self, user: ClockUser) -> None:
         """Nothing to do."""

@@ -6,8 +6,10 @@ For development, tests and tools of one process. Nothing outlives the process: g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from grctl_core.commands import (
     CancelCommand,
@@ -29,15 +31,17 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
-from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 from grctl_engine import inputs, replies
 from grctl_engine.clock import Clock, SystemClock
 from grctl_engine.definition import Workflow
 from grctl_engine.history import HistoryReader
 from grctl_engine.host import RunHost
+from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.registry import resolve_all
+from grctl_engine.replay import ReplayError, replay
 from grctl_engine.run import Run
 from grctl_engine.run_table import RunTable
 
@@ -51,7 +55,13 @@ class Engine:
     """Runs workflows. It belongs to the event loop that it is first used in."""
 
     def __init__(
-        self, workflows: Iterable[Workflow] = (), *, limits: EngineLimits | None = None, clock: Clock | None = None
+        self,
+        workflows: Iterable[Workflow] = (),
+        *,
+        limits: EngineLimits | None = None,
+        clock: Clock | None = None,
+        journal: Journal | None = None,
+        enforce_timeouts: bool = True,
     ) -> None:
         """Register workflows.
 
@@ -59,6 +69,8 @@ class Engine:
             workflows: the workflow types; what is added to them later is not seen.
             limits: how much the engine holds.
             clock: where the time comes from; a ``ManualClock`` for tests. The machine's when left out.
+            journal: is told what becomes of each run.
+            enforce_timeouts: whether runs end when their workflow timeout is over; a server only stores it.
 
         Raises:
             InvalidInputError: a workflow or a limit is wrong.
@@ -71,7 +83,14 @@ class Engine:
             raise InvalidInputError(f"clock must be a Clock, such as ManualClock(), not {type(clock).__name__}")
         self.clock: Clock = SystemClock() if clock is None else clock
         self._runs = RunTable(self.limits)
-        self._host = RunHost(self.clock, self.limits, self._runs, resolve_all(workflows))
+        self._host = RunHost(
+            self.clock,
+            self.limits,
+            self._runs,
+            resolve_all(workflows),
+            journal=journal,
+            enforce_timeouts=enforce_timeouts,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._execute: dict[type, Callable[[Any], Reply]] = {
@@ -112,6 +131,38 @@ class Engine:
             raise UnsupportedOperationError(f"the embedded engine has no command {type(command).__name__}")
         self._runs.forget_expired(self.clock.now())
         return execute(command)
+
+    def feed(self, run: Run, input: inputs.Input) -> bool:
+        """Give a run an input that no command makes, for a journal; whether that had any effect."""
+        return self._host.feed(run, input)
+
+    def resume(
+        self, info: RunInfo, history: Sequence[HistoryEvent], store: dict[str, bytes], *, next_step: str | None = None
+    ) -> Run:
+        """Go on with a run that another engine began. The step that was under way is run again, from its beginning.
+
+        Args:
+            info: its record.
+            history: all of it.
+            store: its values, encoded.
+            next_step: name of the step that was dispatched last.
+
+        Raises:
+            ReplayError: that cannot be: its type is not registered, or its history is not such an engine's.
+
+        """
+        definition = self._host.definitions.get(info.wf_type)
+        if definition is None:
+            raise ReplayError(f"workflow type {info.wf_type!r} is not registered")
+        timeout = info.timeout if self._host.enforce_timeouts else None
+        state = replay(definition, history, timeout=timeout, next_step=next_step)
+        begun = {"worker_name": self.worker_id} if state.started_at is not None else {"started_at": None}
+        record = msgspec.structs.replace(info, status=RunStatus.RUNNING, **begun)
+        run = Run(record, definition, [], state, store or None)
+        for event in history:
+            self._host.take_over(run, event)
+        self._host.resume(run, state)
+        return run
 
     async def query(self, command: QueryCommand) -> Reply:
         """Ask a run's query handler, also after its end; errors as :meth:`execute`. Cancelled, it cancels that too."""

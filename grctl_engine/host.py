@@ -8,12 +8,13 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
 from grctl_core.commands import Reply
+from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunStatus
 from grctl_core.workflow_type import TypeInfo
@@ -34,8 +35,9 @@ from grctl_engine.effects import (
 )
 from grctl_engine.executor import Executor, StepExecution
 from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
-from grctl_engine.machine import transition
+from grctl_engine.machine import DEFAULT_WAIT_TIMEOUT, UNKNOWN_STEP_TIMEOUT, transition
 from grctl_engine.query import QueryDesk
 from grctl_engine.run import NIL, Entry, Run, encode_body
 from grctl_engine.run_table import RunTable
@@ -56,10 +58,19 @@ class RunHost:
         worker_id: names the executor in histories.
         queries: answers queries.
         changes: rises with everything that happens to runs.
+        journal: is told of it.
+        enforce_timeouts: whether runs end when their workflow timeout is over.
     """
 
     def __init__(
-        self, clock: Clock, limits: EngineLimits, runs: RunTable, definitions: Mapping[str, Definition]
+        self,
+        clock: Clock,
+        limits: EngineLimits,
+        runs: RunTable,
+        definitions: Mapping[str, Definition],
+        *,
+        journal: Journal | None = None,
+        enforce_timeouts: bool = True,
     ) -> None:
         self.clock = clock
         self.limits = limits
@@ -68,6 +79,8 @@ class RunHost:
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self.changes = 0
         self.queries = QueryDesk(self)
+        self.journal = journal
+        self.enforce_timeouts = enforce_timeouts
         self._runs = runs
         self._numbers = itertools.count(1)
         self._appliers: dict[type, Callable[[Run, Any, datetime], None]] = {
@@ -120,7 +133,7 @@ class RunHost:
         state = RunState(
             accepted_at=now,
             entered_at=now,
-            timeout=info.timeout,
+            timeout=info.timeout if self.enforce_timeouts else None,
             step_timeouts=definition.step_timeouts,
         )
         # What only a server knows is not for the client to say.
@@ -129,16 +142,49 @@ class RunHost:
         self._runs.add(run)
         self.feed(run, Start(input))
 
+    def resume(self, run: Run, state: RunState) -> None:
+        """Go on with a run that another engine began. A step that was under way is run again."""
+        now = self.clock.now()
+        self._runs.add(run)
+        step, wait = state.step, state.wait
+        if step is not None and step.name in state.step_timeouts:
+            step.taken = False
+            self._dispatch(run, Dispatch(step), now)
+        elif step is not None:
+            self._set_timer(
+                run, SetTimer(TimerName.STEP, _left(UNKNOWN_STEP_TIMEOUT, step.since, now), step.number), now
+            )
+        elif wait is not None:
+            left = _left(wait.timeout or DEFAULT_WAIT_TIMEOUT, state.entered_at, now)
+            self._set_timer(run, SetTimer(TimerName.WAIT, left, wait.id), now)
+        if state.timeout is not None:
+            self._set_timer(run, SetTimer(TimerName.RUN, _left(state.timeout, state.accepted_at, now)), now)
+
+    def take_over(self, run: Run, event: HistoryEvent) -> None:
+        """Put an event into a run's history that another engine wrote."""
+        run.history.append(
+            Entry(next(self._numbers), event.kind, event.timestamp, event.encoded, event.worker_id, event.operation_id)
+        )
+
     def feed(self, run: Run, input: Input) -> bool:
         """Bring a run on by one input; whether that had any effect."""
         state = run.state
         if state is None:
             return False
+        journal = self.journal
+        if journal is not None:
+            admitted = journal.admit(run, state, input)
+            if admitted is None:
+                return False
+            input = admitted  # noqa: A001 - the parameter's name
+        first = len(run.history)
         now = self.clock.now()
         effects = transition(state, input, now)
         self.changes += 1
         for effect in effects:
             self._appliers[type(effect)](run, effect, now)
+        if journal is not None and effects:
+            journal.transition(run, state, input, effects, first)
         return bool(effects)
 
     def record(
@@ -151,6 +197,8 @@ class RunHost:
         self.changes += 1
         if run.followers:
             run.wake_followers()
+        if self.journal is not None:
+            self.journal.appended(run, entry)
 
     async def close(self, grace: float, closer: asyncio.Task[Any] | None) -> None:
         """Let running steps end, for ``grace`` seconds; then clear what is left of all runs."""
@@ -223,6 +271,10 @@ class RunHost:
         parent = self.find(child.parent_wf_id, child.parent_run_id)
         if parent is not None and child.parent_callback_step is not None:
             self.feed(parent, Event(child.parent_callback_step, encode_outcome(end)))
+
+
+def _left(delay: timedelta, since: datetime, now: datetime) -> timedelta:
+    return max(timedelta(0), delay - (now - since))
 
 
 def _clear_timers(run: Run) -> None:

@@ -23,7 +23,6 @@ __all__ = ["NIL", "Entry", "Run", "encode_body"]
 NIL = b"\xc0"
 """None, encoded."""
 
-_EMPTY_CONTEXT = contextvars.Context()
 
 encode_body = msgspec.msgpack.Encoder().encode
 """Encodes the body of a history event. Users' values are in it as ``msgspec.Raw``, encoded before."""
@@ -127,7 +126,7 @@ class Run(msgspec.Struct, eq=False):
             self.watchers = {}
         self.watchers[future] = owner
         # In an empty context, as the future may outlive whatever its caller's context holds.
-        future.add_done_callback(self._forget_watcher, context=_EMPTY_CONTEXT)
+        future.add_done_callback(self._forget_watcher, context=contextvars.Context())
 
     def _forget_watcher(self, future: asyncio.Future[EncodedOutcome]) -> None:
         if self.watchers is not None:

@@ -73,7 +73,7 @@ async def test_by_time_of_creation(client, unique_id):
     prefix = unique_id("list") + "-"
     first = await client.start_workflow("ReturnsItsInput", prefix + "first")
     between = first.run_info.created_at + timedelta(microseconds=1)
-    while datetime.now(UTC) <= between:  # noqa: ASYNC110 - by the clock that created_at is from
+    while datetime.now(UTC) <= between:
         await asyncio.sleep(0)
     second = await client.start_workflow("ReturnsItsInput", prefix + "second")
     await asyncio.gather(first.result(), second.result())

@@ -61,6 +61,6 @@ async def test_a_task_is_cancelled_when_its_run_is_terminated(client, unique_id)
         await handle.result()
     assert (await handle.describe()).status is RunStatus.TERMINATED
     # It may come after the end, which ends every following: so look again.
-    while (seen := await kinds(handle))[-1] != "task.cancelled":  # noqa: ASYNC110
+    while (seen := await kinds(handle))[-1] != "task.cancelled":
         await asyncio.sleep(0.001)
     assert "task.completed" not in seen

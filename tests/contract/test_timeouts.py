@@ -65,7 +65,7 @@ async def test_it_is_upheld_during_a_step_too(client, unique_id):
 
 async def test_it_is_upheld_when_nobody_waits(client, unique_id):
     handle = await client.start_workflow("WaitsForApproval", unique_id(), workflow_timeout=0.2)
-    while not (await handle.describe()).is_finished:  # noqa: ASYNC110 - to look is the only way without waiting for the end
+    while not (await handle.describe()).is_finished:
         await asyncio.sleep(0.01)
     assert (await handle.outcome()).status is RunStatus.TIMED_OUT
 

@@ -135,7 +135,9 @@ class ModelServer(ScriptedConnection):
 
     def perhaps_end(self) -> None:
         active = self.latest.get("order-1")
-        if active is not None and active in self.begun and self.draw(["goes on", "goes on", "ends"]) == "ends":
+        if active not in self.begun or self.records[active].is_finished:
+            return
+        if self.draw(["goes on", "goes on", "ends"]) == "ends":
             self.end(active, self.draw(self.ways_to_end))
             if self.newer_runs and self.draw([False, True]):
                 self.record(run_info("R2"))

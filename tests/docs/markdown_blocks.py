@@ -5,7 +5,15 @@ made. ``await`` works at top level, as in ``python -m asyncio``. What a block pr
 after it (``...`` there stands for anything); a block without one must print nothing.
 
 A block that calls ``asyncio.run`` at top level is a whole program: it is run as a file, in a process of its own.
-A block that is not to be run says why, invisibly for the reader: ``<!-- not run: the reason -->`` in the line before.
+
+Three comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
+
+- ``<!-- not run: the reason -->``: the block is not run.
+- ``<!-- file: name.py -->``: the block is saved under that name too, in the folder that the page runs in.
+- ``<!-- dev server: module:object -->``, anywhere: from here to the page's end a development server runs, as
+  ``grctl-client dev module:object`` would start it, and GRCTL_NATS_SERVERS has its address. It finds the page's files
+  and those of the repository. Where a ```console block follows it must hold that command, and what it shows below the
+  command must be what the server says.
 """
 
 from __future__ import annotations
@@ -30,16 +38,34 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON, OUTPUT = "python", "text"
-OTHERS = frozenset({"console"})
+CONSOLE = "console"
+OTHERS = frozenset({CONSOLE, "conf"})
 """What else a fence may hold. A language that is not known is an error: a typo must not take a block out of the run."""
-SECONDS_PER_PAGE = 20
+SECONDS_PER_BLOCK = 20
+SERVERS = "GRCTL_NATS_SERVERS"
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,}|~{3,})(?P<language>\w*)\s*")
-_NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+) -->")
+_MARKER = re.compile(r"<!-- (?P<kind>not run|file|dev server): (?P<value>.+) -->")
+_LIKE_A_MARKER = re.compile(r"<!--.*\b(not run|file|dev server)\b")
 
 
 class PageError(Exception):
     """A page is not written as it must be, or what it says is not so."""
+
+
+@dataclass
+class Serve:
+    """A development server that a page needs.
+
+    Attributes:
+        where: place of the comment.
+        workflows: what it hosts, as MODULE:OBJECT.
+        shown: what the page says that it prints at its start, None where the page shows nothing.
+    """
+
+    where: str
+    workflows: str
+    shown: str | None = None
 
 
 @dataclass
@@ -52,6 +78,8 @@ class Block:
         code: the code.
         expected: what it must print.
         not_run: why it is not run, None if it is.
+        file: name to save it under.
+        dev_server: what to start before it.
     """
 
     page: Path
@@ -59,6 +87,8 @@ class Block:
     code: str
     expected: str = ""
     not_run: str | None = None
+    file: str | None = None
+    dev_server: Serve | None = None
 
     @property
     def where(self) -> str:
@@ -67,11 +97,15 @@ class Block:
     @property
     def is_program(self) -> bool:
         """Whether it is a whole program, to be run as a file."""
+        body = ast.parse(self.code).body
+        for node in list(body):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+                body += node.body
         return any(
             isinstance(node, ast.Expr)
             and isinstance(node.value, ast.Call)
             and ast.unparse(node.value.func) == "asyncio.run"
-            for node in ast.parse(self.code).body
+            for node in body
         )
 
 
@@ -88,33 +122,47 @@ def read_blocks(page: Path) -> list[Block]:
     """
     blocks: list[Block] = []
     follows: Block | None = None  # the block that a text block right here would be the output of
-    reason: str | None = None
+    marks: dict[str, str] = {}
+    serve: Serve | None = None
+    serve_is_right_here = False
     for line, language, text in _elements(page):
+        where = f"{_shown(page)}:{line}"
         if language is None:
-            marker = _NOT_RUN.fullmatch(text)
-            if reason is not None:
-                raise PageError(f"{_shown(page)}:{line}: 'not run' stands before something that is no block")
-            if marker is None and "not run:" in text:
-                raise PageError(f"{_shown(page)}:{line}: write <!-- not run: the reason -->")
-            reason = marker["reason"] if marker else None
-            follows = None
+            follows, serve_is_right_here = None, False
+            marker = _MARKER.fullmatch(text)
+            if marker is None:
+                if marks:
+                    raise PageError(f"{where}: {' and '.join(marks)!r} stands before something that is no block")
+                if _LIKE_A_MARKER.search(text):
+                    raise PageError(f"{where}: write <!-- not run: the reason -->, or see markdown_blocks.py")
+            elif marker["kind"] == "dev server":
+                serve, serve_is_right_here = Serve(where, marker["value"]), True
+            elif marker["kind"] in marks:
+                raise PageError(f"{where}: {marker['kind']!r} stands here twice")
+            else:
+                marks[marker["kind"]] = marker["value"]
             continue
-        if reason is not None and language != PYTHON:
-            raise PageError(f"{_shown(page)}:{line}: 'not run' is for Python blocks")
+        if marks and language != PYTHON:
+            raise PageError(f"{where}: {' and '.join(marks)!r} is for Python blocks")
         if language == PYTHON:
-            follows = Block(page, line, text, not_run=reason)
+            follows = Block(page, line, text, "", marks.get("not run"), marks.get("file"), serve)
             blocks.append(follows)
+            serve = None
         elif language == OUTPUT:
             if follows is not None:
                 follows.expected = text
             follows = None
         elif language in OTHERS:
+            if serve is not None and serve_is_right_here and language == CONSOLE:
+                command, _, serve.shown = text.partition("\n")
+                if command != f"$ grctl-client dev {serve.workflows}":
+                    raise PageError(f"{where}: the comment before says {serve.workflows!r}")
             follows = None
         else:
-            raise PageError(f"{_shown(page)}:{line}: unknown language {language!r}")
-        reason = None
-    if reason is not None:
-        raise PageError(f"{_shown(page)}: 'not run' stands before nothing")
+            raise PageError(f"{where}: unknown language {language!r}")
+        marks, serve_is_right_here = {}, False
+    if marks or serve is not None:
+        raise PageError(f"{_shown(page)}: a comment at the end stands before nothing")
     return blocks
 
 
@@ -148,21 +196,32 @@ def run_page(blocks: list[Block]) -> None:
     """
     module = types.ModuleType(f"docs_{blocks[0].page.stem.lower()}")
     sys.modules[module.__name__] = module  # pickle and msgspec look classes up there
+    before = os.environ.pop(SERVERS, None)
     try:
-        asyncio.run(_run_in_order(blocks, module.__dict__))
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as cleanup:
+            asyncio.run(_run_in_order(blocks, module.__dict__, Path(folder), cleanup))
     finally:
         del sys.modules[module.__name__]
+        os.environ.pop(SERVERS, None)
+        if before is not None:
+            os.environ[SERVERS] = before
 
 
-async def _run_in_order(blocks: list[Block], namespace: dict[str, Any]) -> None:
+async def _run_in_order(
+    blocks: list[Block], namespace: dict[str, Any], folder: Path, cleanup: contextlib.ExitStack
+) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     for block in blocks:
+        if block.file is not None:
+            (folder / block.file).write_text(block.code, encoding="utf-8")
+        if block.dev_server is not None:
+            os.environ[SERVERS] = cleanup.enter_context(_dev_server(block.dev_server, folder))
         if block.not_run is not None:
             continue
         try:
-            async with asyncio.timeout(SECONDS_PER_PAGE):
-                printed = _run_program(block) if block.is_program else await _run_here(block, namespace)
+            async with asyncio.timeout(SECONDS_PER_BLOCK):
+                printed = _run_program(block, folder) if block.is_program else await _run_here(block, namespace)
         except PageError:
             raise
         except (Exception, asyncio.CancelledError) as error:
@@ -174,6 +233,36 @@ async def _run_in_order(blocks: list[Block], namespace: dict[str, Any]) -> None:
         raise PageError(f"{_shown(blocks[0].page)}: tasks are left: {left}. Close the connection at the page's end")
     if complaints:
         raise PageError(f"{_shown(blocks[0].page)}: the event loop complained: {complaints}")
+
+
+@contextlib.contextmanager
+def _dev_server(serve: Serve, folder: Path) -> Iterator[str]:
+    """Run a development server as a reader would, on a free port; yield its address."""
+    command = [sys.executable, "-m", "grctl", "dev", serve.workflows, "--port", "0"]
+    with subprocess.Popen(
+        command, env=_environment(), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as process:
+        try:
+            said: list[str] = []
+            while not said or "Ctrl-C" not in said[-1]:
+                said.append(process.stdout.readline() if process.stdout is not None else "")
+                if not said[-1]:
+                    raise PageError(f"{serve.where}: the development server does not start: {''.join(said)}")
+            printed = "".join(said)
+            address = re.search(r"nats://127\.0\.0\.1:\d+", printed)
+            if address is None:
+                raise PageError(f"{serve.where}: the development server does not say where it listens: {printed}")
+            if serve.shown is not None and printed.replace(address[0], "nats://127.0.0.1:4225") != serve.shown:
+                raise PageError(f"{serve.where}: the development server says\n{printed}")
+            yield address[0]
+        finally:
+            process.terminate()
+            process.communicate(timeout=SECONDS_PER_BLOCK)
+
+
+def _environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [*sys.path, str(ROOT)]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
 
 
 async def _run_here(block: Block, namespace: dict[str, Any]) -> str:
@@ -189,19 +278,18 @@ async def _run_here(block: Block, namespace: dict[str, Any]) -> str:
     return output.getvalue()
 
 
-def _run_program(block: Block) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "program.py")
-        program.write_text(block.code, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-W", "error", program],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8"},
-            cwd=folder,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=SECONDS_PER_PAGE,
-            check=False,
-        )
+def _run_program(block: Block, folder: Path) -> str:
+    program = folder / (block.file or "program.py")
+    program.write_text(block.code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        env=_environment(),
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS_PER_BLOCK,
+        check=False,
+    )
     if done.returncode != 0 or done.stderr:
         raise PageError(f"{block.where}: exit code {done.returncode}\n{done.stderr}")
     return done.stdout

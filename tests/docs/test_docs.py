@@ -135,6 +135,35 @@ def test_a_block_that_is_not_run_says_why(tmp_path):
     run_page([block])
 
 
+HELLO = (
+    *("<!-- file: hello.py -->", "```python", "from grctl.worker import Context"),
+    *("from grctl.workflow import Directive, Workflow", 'hello = Workflow(workflow_type="Hello")', "@hello.start()"),
+    *("async def start(ctx: Context) -> Directive:", '    return ctx.next.complete("hello")', "```"),
+)
+ASK = (
+    *("```python", "import grctl", "from grctl.nats.connection import Connection"),
+    *("async with await Connection.open() as connection:",),
+    *('    print(await grctl.Client(connection=connection).run_workflow("Hello", "h-1"))', "```"),
+    *("```text", "hello", "```"),
+)
+
+
+def test_a_page_can_have_a_development_server(tmp_path):
+    run_page(page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", "Text.", *ASK))
+
+
+@pytest.mark.parametrize("shown", ["  hosts Other", "  hosts Hello"])
+def test_what_the_development_server_says_is_compared(tmp_path, shown):
+    listening = "Ground Control development server, listening on nats://127.0.0.1:4225"
+    console = ("```console", "$ grctl-client dev hello:hello", listening, shown, "  Ctrl-C stops it", "```")
+    blocks = page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", *console, *ASK)
+    if "Hello" in shown:
+        run_page(blocks)
+    else:
+        with pytest.raises(PageError, match="hosts Hello"):
+            run_page(blocks)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -143,6 +172,10 @@ def test_a_block_that_is_not_run_says_why(tmp_path):
         ("<!-- not run: two of them -->", "<!-- not run: two of them -->", *PRINT),
         ("<!-- not run -->", "<!-- not run: -->", *PRINT),
         ("<!-- not run: output -->", "```text", "one", "```"),
+        ("<!-- file: a.py -->", "Text.", *PRINT),
+        ("<!-- dev server: no block follows -->",),
+        ("<!-- dev server: -->", *PRINT),
+        ("<!-- dev server: a:b -->", "```console", "$ grctl-client dev a:c", "```", *PRINT),
         ("```pyhton", "1", "```"),
         ("```", "1", "```"),
         ("1. item", "", "   ```python", "   1", "   ```"),

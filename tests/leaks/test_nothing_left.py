@@ -158,7 +158,7 @@ async def test_10_000_runs_that_wait_at_once_complete_and_leave_nothing(client):
     before = Census()
     handles = await asyncio.gather(*(client.start_workflow("Ends", f"run-{n}", "waits") for n in range(RUNS)))
     results = [asyncio.create_task(handle.result()) for handle in handles]
-    while len([run async for run in client.list_workflows(status="running")]) < RUNS:  # noqa: ASYNC110 - nobody tells
+    while len([run async for run in client.list_workflows(status="running")]) < RUNS:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not any(result.done() for result in results)

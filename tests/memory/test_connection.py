@@ -352,7 +352,8 @@ async def test_a_second_close_returns_when_the_first_is_done():
     second = asyncio.create_task(connection.close())
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not first.done() and not second.done()
+    assert not first.done()
+    assert not second.done()
     first.cancel()  # the closing goes on
     going_on.set()
     await second

@@ -1,5 +1,6 @@
-"""The NATS transport, not yet able to connect."""
+"""The NATS transport."""
 
 from grctl_nats.connection import NatsConnection
+from grctl_nats.safeguards import Safeguards
 
-__all__ = ["NatsConnection"]
+__all__ = ["NatsConnection", "Safeguards"]

@@ -2,30 +2,381 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import socket
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, Unpack
 
-from grctl_core.errors import UnsupportedOperationError
+import msgspec
+
+from grctl_core.commands import CancelCommand, Command, DescribeCommand, EventCommand, Reply, StartCommand
+from grctl_core.durations import Duration, to_seconds
+from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
+from grctl_core.history import HistoryEvent
+from grctl_core.outcome import EncodedOutcome
+from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
+from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.workflow_type import TypeInfo
+from grctl_nats import safeguards, subjects, wire
+from grctl_nats.deadlines import Deadlines
+from grctl_nats.ending import TIMEOUT_REASON
+from grctl_nats.history import find_run_info, read_history
+from grctl_nats.link import Link
+from grctl_nats.listing import list_runs
+from grctl_nats.records import Records
+from grctl_nats.settings import Options, Settings, read_settings
+from grctl_nats.uplink import Uplink, closed_error
+from grctl_nats.watcher import Watcher
 
 __all__ = ["NatsConnection", "open_url"]
 
+_log = logging.getLogger("grctl.nats")
+
+_CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
+_ENDED_REMEMBERED = 10_000
+
 
 class NatsConnection:
-    """A connection to a Ground Control server over NATS. This version cannot make one yet."""
+    """A connection to a Ground Control server over NATS. It belongs to the event loop that it was opened in.
+
+    When the broker goes away it connects anew by itself, for as long as it takes. What was under way then ends at once
+    as DeliveryUnknownError; what is asked meanwhile ends at once as NotSentError. Waits go on.
+
+    Use :meth:`connect` or :meth:`open`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._safeguards = settings.safeguards
+        self._loop = asyncio.get_running_loop()
+        self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
+        self._listeners: list[ConnectionListener] = []
+        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closer: asyncio.Task[None] | None = None
+        self._closing = False
+        self._closed = False
+        self._clock_ahead = timedelta()
+        self._ended: dict[str, RunRef] = {}
+        self._warned = False
+        self._uplink = Uplink(settings, self._prepare, self._changed)
+        self._records = Records(lambda: self._uplink.link, settings.request_timeout)
+        self._deadlines = Deadlines(self.find_run, self._latest, self._send, self._broker_now, TIMEOUT_REASON)
+        self._watcher = Watcher(self._records, self._deadlines.uphold)
 
     @classmethod
-    async def connect(cls, servers: str | list[str] | None = None) -> NoReturn:  # noqa: ARG003 - the documented call
-        """Refuse: this version has no NATS transport yet.
+    async def connect(cls, servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Self:
+        """Return this event loop's connection, connecting if there is none yet, or none that is open.
+
+        Concurrent first calls share one attempt; a caller that is cancelled does not end it for the others. Where a
+        connection is open already the arguments are not used, and a warning is given if the servers differ.
+
+        Args:
+            servers: addresses, comma-separated or as a list. By default the environment's GRCTL_NATS_SERVERS, else
+                ``nats://localhost:4225``.
+            **options: as for :meth:`open`.
 
         Raises:
-            UnsupportedOperationError: always.
+            InvalidInputError, AccessDeniedError, ConnectionFailedError, UnsupportedOperationError: as :meth:`open`.
 
         """
-        raise UnsupportedOperationError(
-            "this version of grctl-client cannot connect over NATS yet: use the embedded engine, "
-            "await grctl.connect('memory://', workflows=[...])"
-        )
+        loop = asyncio.get_running_loop()
+        for other in [loop for loop in _shared if loop.is_closed()]:
+            del _shared[other]
+        shared = _shared.get(loop)
+        if shared is not None and not shared.is_usable():
+            shared = None
+        if shared is None:
+            settings = read_settings(servers, **options)
+            # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
+            task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
+            shared = _shared[loop] = _Shared(task, settings.servers)
+        elif servers is not None or options.get("context") is not None:
+            wanted = read_settings(servers, **options).servers
+            if wanted != shared.servers:
+                warnings.warn(
+                    f"Connection.connect() returned the connection to {_listed(shared.servers)} that is open in this "
+                    f"event loop, not one to {_listed(wanted)}: for a second one call Connection.open()",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        return await asyncio.shield(shared.task)
+
+    @classmethod
+    async def open(cls, servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Self:
+        """Open a connection of your own.
+
+        Args:
+            servers: addresses, comma-separated or as a list; tried in turn. By default the environment's
+                GRCTL_NATS_SERVERS, else ``nats://localhost:4225``.
+            **options: ``user`` and ``password``, ``token``, ``credentials`` (path), ``nkey`` (seed, or path), one of
+                them; ``tls`` (an SSLContext), or ``tls_ca``, ``tls_cert``, ``tls_key`` (paths); ``context`` (name of a
+                NATS command line context); ``connect_timeout`` (in all, default 5 s), ``request_timeout`` (of one look
+                at the records, default 5 s); ``name``; ``max_in_flight`` (requests that wait for their reply at once,
+                default 512; further ones queue); ``safeguards``.
+
+        Raises:
+            InvalidInputError: an argument is wrong.
+            AccessDeniedError: the broker refuses the login.
+            ConnectionFailedError: nobody answers, or somebody who is not trusted.
+            UnsupportedOperationError: the broker has no JetStream, or no Ground Control.
+
+        """
+        settings = read_settings(servers, **options)
+        opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The driver swallows a cancellation that comes while its socket becomes ready: so it is not its to see.
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close(grace=0)
+            raise
+
+    @classmethod
+    async def _open(cls, settings: Settings) -> Self:
+        self = cls(settings)
+        try:
+            await self._uplink.open()
+        except BaseException:
+            await self.close(grace=0)
+            raise
+        return self
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<NatsConnection to {_listed(self._settings.servers)}, {state}>"
+
+    async def __aenter__(self) -> Self:
+        self._check_usable()
+        return self
+
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a Ground Control server can do."""
+        return _CAPABILITIES
+
+    async def request(self, command: Command, *, timeout: float) -> Reply:
+        """Send one command; see ``grctl_core.protocols.Connection.request``."""
+        self._check_usable()
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            await self._guard(command)
+            reply = await self._send(command, timeout)
+        except DeliveryUnknownError:
+            if type(command) is StartCommand:
+                self._deadlines.uphold(command.run)  # should it have been started nevertheless
+            raise
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+        if type(command) is StartCommand and reply.success:
+            self._deadlines.uphold(command.run)
+        return reply
+
+    async def _guard(self, command: Command) -> None:
+        guards = self._safeguards
+        if type(command) is CancelCommand and guards.begun_before_cancel:
+            await safeguards.wait_until_begun(lambda: self._latest(command.wf_id), guards.begun_within)
+        elif type(command) is EventCommand and guards.settled_before_send and command.run is not None:
+            await safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
+        elif type(command) is StartCommand and guards.residue_before_start:
+            ended = self._ended.pop(command.wf_id, None)
+            if ended is not None:
+                await safeguards.wait_for_residue(self._records, ended, guards.residue_within)
+
+    async def _send(self, command: Command, timeout: float | None = None) -> Reply:
+        body = wire.encode_command(command, self._sender)
+        headers = dict(command.headers) if command.headers else None
+        async with self._slots:
+            link = self._uplink.link
+            if self._safeguards.size_margin:
+                safeguards.check_size(body, link.max_payload)
+            subject = subjects.command(command.wf_id)
+            message = await link.request(subject, body, headers, timeout or self._settings.request_timeout)
+        try:
+            return wire.decode_reply(message.data, command, link.number)
+        except DecodeError as error:
+            raise DeliveryUnknownError(f"the server answered, but {error}", link=link.number) from error
+
+    def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
+        """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
+        self._check_usable()
+        future = self._watcher.watch(run)
+        future.add_done_callback(self._saw_end, context=contextvars.Context())
+        return future
+
+    async def find_run(self, run: RunRef) -> RunInfo | None:
+        """Return the stored record of exactly this run."""
+        self._check_usable()
+        record = await find_run_info(self._records, run)
+        return None if record is None else wire.decode_run_info(record)
+
+    async def has_begun(self, run: RunRef) -> bool:
+        """Whether the server has a state record of the run."""
+        self._check_usable()
+        return await self._records.last(subjects.run_state(run)) is not None
+
+    async def find_type(self, workflow_type: str) -> TypeInfo | None:
+        """Return what is registered for a workflow type."""
+        self._check_usable()
+        record = await self._records.last(subjects.registry(workflow_type))
+        return None if record is None else wire.decode_type_info(record.body)
+
+    def history(self, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
+        """Iterate over a run's history; goes on over reconnects."""
+        self._check_usable()
+        return read_history(self._records, self._uplink, run, follow=follow)
+
+    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+        """Iterate over the runs that the filter admits; ends in an error when the connection is lost meanwhile."""
+        self._check_usable()
+        runs = list_runs(self._uplink.link, run_filter, self._settings.request_timeout)
+        async with contextlib.aclosing(runs):
+            async for run in runs:
+                yield run
+
+    def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
+        """Have a listener called when the connection is up, lost or closed; returns what removes it."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
+
+    async def close(self, *, grace: Duration = 5.0) -> None:
+        """Close.
+
+        Idempotent: whoever else calls it meanwhile returns when it is closed. It goes on when its caller is cancelled.
+
+        Args:
+            grace: how long requests under way may take to end, in seconds or as a timedelta; after that they end as
+                DeliveryUnknownError.
+
+        Raises:
+            InvalidInputError: ``grace`` is no duration; nothing was closed.
+            EventLoopError: this is not the connection's event loop.
+
+        """
+        seconds = to_seconds("grace", grace, zero=True)
+        self._check_loop()
+        if self._closer is None:
+            self._closing = True
+            closing = self._close(seconds)
+            self._closer = self._loop.create_task(closing, name="grctl-nats-close", context=contextvars.Context())
+        await asyncio.shield(self._closer)
+
+    async def _close(self, grace: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        self._closed = True
+        await self._deadlines.close()
+        await self._watcher.close()
+        await self._uplink.close()
+        self._tell(ConnectionEvent.CLOSED)
+        self._listeners.clear()
+
+    async def _prepare(self, link: Link) -> None:
+        """See to it that Ground Control is behind a new link, and compare the clocks."""
+        state = await Records(lambda: link, self._settings.request_timeout).state()
+        self._clock_ahead = state.now - datetime.now(UTC)
+        if self._safeguards.second_reply_warning:
+            link.on_second_reply = self._second_reply
+
+    def _changed(self, is_up: bool) -> None:  # noqa: FBT001 - a callback
+        if is_up:
+            self._watcher.link_up(self._uplink.link)
+        self._tell(ConnectionEvent.CONNECTED if is_up else ConnectionEvent.DISCONNECTED)
+
+    def _tell(self, event: ConnectionEvent) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever it raises is its own affair
+                _log.exception("listener %r failed", listener)
+
+    def _second_reply(self) -> None:
+        """Safeguard 10: somebody else answers too."""
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "a request was answered twice: two Ground Control servers seem to run on the broker %s, which "
+                "doubles and loses events. Stop one of them",
+                self._uplink.link.server,
+            )
+
+    def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        run = future.result().run
+        self._deadlines.forget(run.id)
+        self._ended.pop(run.wf_id, None)
+        self._ended[run.wf_id] = run.ref
+        if len(self._ended) > _ENDED_REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    async def _latest(self, wf_id: str) -> RunInfo | None:
+        return (await self._send(DescribeCommand(wf_id=wf_id))).run
+
+    def _broker_now(self) -> datetime:
+        return datetime.now(UTC) + self._clock_ahead
+
+    def _check_usable(self) -> None:
+        if self._closing:
+            raise closed_error()
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise EventLoopError(
+                "this connection belongs to another event loop, the one that it was opened in: open one in each "
+                "event loop, or stay in one asyncio.run()"
+            )
 
 
-async def open_url(url: str) -> NoReturn:
-    """Refuse, as :meth:`NatsConnection.connect`."""
-    await NatsConnection.connect(url)
+class _Shared(msgspec.Struct):
+    """The connection of one event loop, or the attempt to make it."""
+
+    task: asyncio.Task[Any]
+    servers: tuple[Any, ...]
+
+    def is_usable(self) -> bool:
+        if not self.task.done():
+            return True
+        if self.task.cancelled() or self.task.exception() is not None:
+            return False
+        connection: NatsConnection = self.task.result()
+        return not connection._closing  # noqa: SLF001 - its own module
+
+
+_shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
+"""Held until the loop is closed and somebody connects in another one."""
+
+
+def _listed(servers: Iterable[Any]) -> str:
+    return ", ".join(server.url for server in servers)
+
+
+async def open_url(url: str, **options: Unpack[Options]) -> NatsConnection:
+    """Open a connection by URL: the door's way in. Options as :meth:`NatsConnection.open`."""
+    return await NatsConnection.open(url, **options)

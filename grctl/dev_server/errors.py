@@ -1,0 +1,19 @@
+"""What can go wrong with the development server itself."""
+
+from __future__ import annotations
+
+from grctl_core.errors import GrctlError
+
+__all__ = ["DevServerError", "LinkLostError", "StreamLostError"]
+
+
+class DevServerError(GrctlError):
+    """The development server cannot start, or cannot go on. The text says what to do about it."""
+
+
+class LinkLostError(GrctlError):
+    """The connection to the broker broke, or the broker does not answer. The server makes another one."""
+
+
+class StreamLostError(GrctlError):
+    """The broker has lost the stream, or has another one of the same name."""

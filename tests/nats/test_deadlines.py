@@ -1,0 +1,223 @@
+"""Workflow timeouts that a client upholds. The clock is the broker's, moved by hand where it decides."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from fake_server import new_run
+
+from grctl_core.commands import Reply, StartCommand, TerminateCommand
+from grctl_core.errors import DeliveryUnknownError, NotSentError
+from grctl_core.run import RunInfo, RunStatus
+from grctl_nats import NatsConnection
+from grctl_nats import deadlines as deadlines_module
+from grctl_nats.deadlines import Deadlines
+from grctl_nats.ending import TIMEOUT_REASON
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+SHORT = timedelta(milliseconds=20)
+
+
+class World:
+    """One run, the broker's clock, and what the deadline does."""
+
+    def __init__(self, **fields: object) -> None:
+        self.ahead = timedelta()
+        fields = {"timeout": SHORT, "started_at": self.now()} | fields
+        self.run = new_run(**fields)
+        self.stored: RunInfo | None = self.run
+        self.latest_run: RunInfo | None = self.run
+        self.troubles: list[Exception] = []
+        self.looks = 0
+        self.commands: list[TerminateCommand] = []
+        self.sent = asyncio.Event()
+        self.deadlines = Deadlines(self.look, self.latest, self.send, self.now, TIMEOUT_REASON)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    async def look(self, ref: object) -> RunInfo | None:
+        assert ref == self.run.ref
+        self.looks += 1
+        if self.troubles:
+            raise self.troubles.pop(0)
+        return self.stored
+
+    async def latest(self, wf_id: str) -> RunInfo | None:
+        assert wf_id == self.run.wf_id
+        return self.latest_run
+
+    async def send(self, command: TerminateCommand) -> Reply:
+        self.commands.append(command)
+        self.sent.set()
+        return Reply(success=True)
+
+    async def act(self) -> None:
+        """Wait until the deadline has done what it does, once."""
+        async with asyncio.timeout(20):
+            before = self.looks
+            while self.looks == before or self.deadlines._tasks:
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(deadlines_module, "_AGAIN", 0.01)
+
+
+async def test_a_run_that_takes_too_long_is_terminated(quick):
+    world = World()
+    world.deadlines.uphold(world.run)
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    assert world.commands[0].wf_id == world.run.wf_id
+    assert world.commands[0].reason.startswith(TIMEOUT_REASON)
+    await world.deadlines.close()
+
+
+async def test_accepted_is_not_effective(quick):
+    world = World()
+    world.deadlines.uphold(world.run)
+    async with asyncio.timeout(20):
+        while len(world.commands) < 3:
+            await asyncio.sleep(0.001)
+    world.stored = msgspec.structs.replace(world.run, status=RunStatus.TERMINATED)
+    async with asyncio.timeout(20):
+        while len(world.deadlines):
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("fields", [{"status": RunStatus.COMPLETED}, {"completed_at": datetime.now(UTC)}])
+async def test_a_recorded_end_wins(quick, fields):
+    world = World()
+    world.stored = msgspec.structs.replace(world.run, **fields)
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+async def test_a_run_that_is_gone(quick):
+    world = World()
+    world.stored = None
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+@pytest.mark.parametrize("latest", [None, new_run(), "ended"])
+async def test_only_this_run_is_terminated(quick, latest):
+    """A terminate acts on the latest run of the id, so that must be this one."""
+    world = World()
+    world.latest_run = msgspec.structs.replace(world.run, status=RunStatus.FAILED) if latest == "ended" else latest
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+async def test_it_counts_from_the_beginning_of_the_run(quick):
+    world = World(started_at=None)
+    world.deadlines.uphold(world.run)
+    for _ in range(3):
+        await world.act()
+    assert world.commands == []
+    world.stored = msgspec.structs.replace(world.run, started_at=world.now())
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+async def test_clocks_may_differ(quick, hours):
+    """What this machine believes the time to be is of no matter."""
+    world = World()
+    world.ahead = timedelta(hours=hours)
+    world.stored = world.run = msgspec.structs.replace(world.run, started_at=world.now(), timeout=timedelta(hours=1))
+    world.latest_run = world.run
+    world.deadlines.uphold(world.run)
+    assert len(world.deadlines) == 1
+    await asyncio.sleep(0.03)
+    assert world.looks == 0
+    await world.deadlines.close()
+
+
+@pytest.mark.parametrize("trouble", [NotSentError("x"), DeliveryUnknownError("x")])
+async def test_trouble_makes_it_wait(quick, trouble):
+    world = World()
+    world.troubles = [trouble] * 3
+    world.deadlines.uphold(world.run)
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    assert world.looks >= 4
+    await world.deadlines.close()
+
+
+async def test_runs_that_need_none(quick):
+    for fields in ({"timeout": None}, {"status": "completed"}):
+        world = World(**fields)
+        world.deadlines.uphold(world.run)
+        assert len(world.deadlines) == 0
+
+
+async def test_each_run_once_and_forgetting(quick):
+    world = World(timeout=timedelta(hours=1))
+    for _ in range(5):
+        world.deadlines.uphold(world.run)
+    assert len(world.deadlines) == 1
+    world.deadlines.forget(world.run.id)
+    world.deadlines.forget("unknown")
+    assert len(world.deadlines) == 0
+
+
+async def test_a_timeout_of_centuries(quick):
+    world = World(timeout=timedelta(days=365 * 900))
+    world.deadlines.uphold(world.run)
+    await world.deadlines.close()
+
+
+async def test_over_a_connection(quick, broker, server):
+    async def stored() -> None:
+        await server.put_run(msgspec.structs.replace(run, started_at=datetime.now(UTC), status=RunStatus.RUNNING))
+
+    async with await NatsConnection.open(broker.url) as connection:
+        run = new_run(timeout=SHORT, started_at=None, status=None)
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+        await stored()
+        async with asyncio.timeout(20):
+            while not any(isinstance(command, TerminateCommand) for command in server.commands):
+                await asyncio.sleep(0.005)
+        await server.end(run, RunStatus.TERMINATED, reason=server.commands[-1].reason)
+        outcome = await asyncio.wait_for(connection.watch(run.ref), 20)
+        assert outcome.run.status is RunStatus.TIMED_OUT
+
+
+async def test_whoever_waits_upholds_it(quick, broker, server, connection):
+    run = new_run(timeout=SHORT, started_at=datetime.now(UTC))
+    await server.put_run(run)
+    waiting = connection.watch(run.ref)
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], TerminateCommand):
+            await asyncio.sleep(0.005)
+    await server.end(run, RunStatus.TERMINATED, reason=server.commands[-1].reason)
+    assert (await asyncio.wait_for(waiting, 20)).run.status is RunStatus.TIMED_OUT
+
+
+async def test_disconnected_at_the_deadline(quick, broker, server, connection):
+    run = new_run(timeout=timedelta(milliseconds=300), started_at=datetime.now(UTC))
+    await server.put_run(run)
+    waiting = connection.watch(run.ref)
+    async with asyncio.timeout(20):
+        while not len(connection._deadlines):
+            await asyncio.sleep(0.001)
+    broker.kill()
+    await asyncio.sleep(0.35)
+    await broker.start()
+    await server.connect()
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], TerminateCommand):
+            await asyncio.sleep(0.005)
+    await server.end(run, RunStatus.TERMINATED, reason=server.commands[-1].reason)
+    assert (await asyncio.wait_for(waiting, 20)).run.status is RunStatus.TIMED_OUT

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import msgspec
+import pytest
+from fake_server import NOW, new_run
+
+from grctl_core.errors import DecodeError, DeliveryUnknownError, ServerError
+from grctl_core.run import RunFilter, RunInfo, RunStatus
+from grctl_nats import link as link_module
+from grctl_nats import listing, subjects, wire
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+ALL = RunFilter()
+
+
+def stored(run: RunInfo) -> tuple[str, bytes]:
+    return subjects.run_info(run.ref), wire.encode_run_info(run)
+
+
+async def listed(connection, run_filter: RunFilter = ALL) -> list[RunInfo]:
+    async with asyncio.timeout(30):
+        return [run async for run in connection.list_runs(run_filter)]
+
+
+async def consumers(server) -> int:
+    return (await server.api(f"STREAM.INFO.{subjects.STREAM}"))["state"]["consumer_count"]
+
+
+async def no_consumers(server) -> None:
+    async with asyncio.timeout(20):
+        while await consumers(server):
+            await asyncio.sleep(0.005)
+
+
+async def test_none(server, connection):
+    assert await listed(connection) == []
+    await no_consumers(server)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 512])
+async def test_any_number(server, connection, count):
+    runs = [new_run(f"w{n}") for n in range(count)]
+    await server.put_many([stored(run) for run in runs])
+    assert await listed(connection) == runs
+    await no_consumers(server)
+
+
+async def test_five_thousand_each_as_it_is_now(server, connection):
+    runs = [new_run(f"w{n}") for n in range(5_000)]
+    await server.put_many([stored(run) for run in runs])
+    ended = [msgspec.structs.replace(run, status=RunStatus.COMPLETED) for run in runs[::2]]
+    await server.put_many([stored(run) for run in ended])
+    found = await listed(connection)
+    assert {run.id: run for run in found} == {run.id: run for run in [*runs, *ended]}
+    assert len(found) == 5_000
+
+
+async def test_while_all_are_written_on(server, connection):
+    """Each run that was there when the list began is in it, once."""
+    runs = [new_run(f"w{n}") for n in range(1_500)]
+    await server.put_many([stored(run) for run in runs])
+    over = asyncio.Event()
+
+    async def write() -> None:
+        while not over.is_set():
+            for start in range(0, 1_500, 100):
+                await server.put_many([stored(run) for run in runs[start : start + 100]])
+            await server.put_many([stored(new_run("new"))])
+
+    writing = asyncio.create_task(write())
+    try:
+        for _ in range(4):
+            found = [run.id for run in await listed(connection) if run.wf_id != "new"]
+            assert len(found) == len(set(found))
+            assert set(found) == {run.id for run in runs}
+    finally:
+        over.set()
+        await writing
+
+
+async def test_a_run_that_is_written_while_the_list_begins(server, connection, monkeypatch):
+    """Between any two steps of the beginning."""
+    run = new_run()
+    await server.put_run(run)
+    request = link_module.Link.request
+
+    async def slow(self, subject, *args):
+        if "$JS.API" in subject:
+            await server.put_run(run)
+        answer = await request(self, subject, *args)
+        if "$JS.API" in subject:
+            await server.put_run(run)
+        return answer
+
+    monkeypatch.setattr(link_module.Link, "request", slow)
+    assert await listed(connection) == [run]
+
+
+async def test_filters(server, connection):
+    runs = [
+        new_run("a-1", "A"),
+        new_run("a-2", "B", status="completed"),
+        new_run("b-1", "A", status="completed", created_at=NOW + timedelta(hours=1)),
+        new_run("b-2", "A", status=None, created_at=NOW + timedelta(hours=2)),
+    ]
+    await server.put_many([stored(run) for run in runs])
+
+    async def ids(**wanted: object) -> list[str]:
+        return [run.wf_id for run in await listed(connection, RunFilter(**wanted))]
+
+    assert await ids() == ["a-1", "a-2", "b-1", "b-2"]
+    assert await ids(workflow_type="A") == ["a-1", "b-1", "b-2"]
+    assert await ids(workflow_type="None") == []
+    assert await ids(status=RunStatus.COMPLETED) == ["a-2", "b-1"]
+    assert await ids(workflow_id_prefix="a-") == ["a-1", "a-2"]
+    assert await ids(created_after=NOW + timedelta(hours=1)) == ["b-1", "b-2"]
+    assert await ids(created_before=NOW + timedelta(hours=1)) == ["a-1", "a-2"]
+    assert await ids(workflow_type="A", status=RunStatus.COMPLETED, workflow_id_prefix="b") == ["b-1"]
+
+
+async def test_a_link_that_is_lost_meanwhile(broker, server, connection):
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
+    runs = connection.list_runs(ALL)
+    async with contextlib.aclosing(runs):
+        await anext(runs)
+        broker.kill()
+        with pytest.raises(DeliveryUnknownError, match=r"was lost while listing|was lost before"):
+            async with asyncio.timeout(20):
+                async for _ in runs:
+                    pass
+
+
+async def test_a_list_that_is_left(server, connection):
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
+    runs = connection.list_runs(ALL)
+    await anext(runs)
+    await runs.aclose()
+    await no_consumers(server)
+
+
+async def test_a_consumer_that_vanishes_is_no_end_of_the_list(server, connection):
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
+    runs = connection.list_runs(ALL)
+    async with contextlib.aclosing(runs):
+        await anext(runs)
+        names = (await server.api(f"CONSUMER.NAMES.{subjects.STREAM}", {}))["consumers"]
+        await server.api(f"CONSUMER.DELETE.{subjects.STREAM}.{names[0]}")
+        with pytest.raises(ServerError, match="does not go on with the list"):
+            async with asyncio.timeout(20):
+                async for _ in runs:
+                    pass
+
+
+async def test_records_that_are_purged_meanwhile(server, connection):
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
+    runs = connection.list_runs(ALL)
+    async with contextlib.aclosing(runs):
+        await anext(runs)
+        await server.purge()
+        async with asyncio.timeout(20):
+            count = sum([1 async for _ in runs])
+    assert count < 1_000
+
+
+async def test_a_record_that_is_none(server, connection):
+    await server.put("grctl_run.A.w.r.info", b"\xc1")
+    with pytest.raises(DecodeError):
+        await listed(connection)
+    await no_consumers(server)
+
+
+async def test_it_holds_a_page_at_a_time(server, connection, monkeypatch):
+    most = []
+    queue = asyncio.Queue
+
+    class Counted(queue):
+        def put_nowait(self, item):
+            super().put_nowait(item)
+            most.append(self.qsize())
+
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(2_000)])
+    monkeypatch.setattr(listing.asyncio, "Queue", Counted)
+    assert len(await listed(connection)) == 2_000
+    assert max(most) <= listing._BATCH + 1

@@ -1,0 +1,100 @@
+"""read_outcome: how a run ended, from what the stream holds."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from grctl_core.errors import DecodeError
+from grctl_core.history import TERMINAL_KINDS
+from grctl_core.outcome import EncodedOutcome, ErrorDetails
+from grctl_core.run import RunInfo, RunStatus
+from grctl_nats import subjects, wire
+from grctl_nats.records import Records
+
+__all__ = ["TIMEOUT_REASON", "has_ended", "read_outcome"]
+
+TIMEOUT_REASON = "workflow_timeout exceeded"
+"""How the reason of a terminate begins by which a client upholds a workflow timeout: every process reads such an end
+as a timeout."""
+
+_TERMINAL_STATES = frozenset({"complete", "fail", "cancel", "terminate", "timeout"})
+_LATE_EVENTS = 8
+
+
+class _Ending(msgspec.Struct):
+    result: msgspec.Raw = msgspec.Raw(b"\xc0")
+    error: ErrorDetails | None = None
+    reason: str = ""
+
+
+_decode_ending = msgspec.msgpack.Decoder(_Ending).decode
+
+
+async def has_ended(records: Records, info: RunInfo) -> bool:
+    """Whether a run has ended, by its stored RunInfo record, and its state where that says nothing.
+
+    A status that is not known is an end where the record says when it was. A record without a status can be a late
+    duplicate of the start, which has replaced the one of the end (docs/protocol.md, section 8, 1).
+    """
+    if info.is_finished or info.completed_at is not None:
+        return True
+    if info.status is not None:
+        return False
+    state = await records.last(subjects.run_state(info.ref))
+    return state is not None and wire.decode_run_state(state.body).kind in _TERMINAL_STATES
+
+
+async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
+    """Return how a run ended, None if it has not.
+
+    Args:
+        records: the stream.
+        info: the run's stored RunInfo record.
+        seq: its stream sequence. The terminal history event is in the same atomic batch, right behind it.
+
+    Raises:
+        DecodeError: the records cannot be understood.
+        ConnectionFailedError, DeliveryUnknownError: the broker could not be asked.
+
+    """
+    run = info.ref
+    if info.status is None:
+        if not await has_ended(records, info):
+            return None
+        seq = 1  # the record was written after the end
+    subject = subjects.history(run)
+    record = await records.next(subject, seq)
+    for _ in range(_LATE_EVENTS if seq > 1 else 1_000_000):
+        if record is None:
+            break
+        event = wire.decode_event(record.body, record.seq)
+        if event.kind in TERMINAL_KINDS:
+            return _from_event(info, TERMINAL_KINDS[event.kind], event.encoded)
+        record = await records.next(subject, record.seq + 1)
+    return await _from_records(records, info)
+
+
+def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutcome:
+    try:
+        ending = _decode_ending(encoded)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise DecodeError(f"how run {info.id} of workflow {info.wf_id!r} ended cannot be decoded: {error}") from error
+    if status is RunStatus.TERMINATED and ending.reason.startswith(TIMEOUT_REASON):
+        status = RunStatus.TIMED_OUT
+    result = bytes(ending.result) if status is RunStatus.COMPLETED else None
+    return EncodedOutcome(run=replace(info, status=status), result=result, error=ending.error, reason=ending.reason)
+
+
+async def _from_records(records: Records, info: RunInfo) -> EncodedOutcome:
+    """Read an end of an unknown kind, or one whose event is gone, from the records beside the history."""
+    output = error = None
+    if info.status is RunStatus.COMPLETED:
+        output = await records.last(subjects.output(info.ref))
+    elif info.status is not RunStatus.CANCELLED and info.status is not RunStatus.TERMINATED:
+        error = await records.last(subjects.error(info.ref))
+    return EncodedOutcome(
+        run=info,
+        result=None if output is None else output.body,
+        error=None if error is None else wire.decode_error(error.body),
+    )

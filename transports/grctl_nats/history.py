@@ -1,0 +1,154 @@
+"""read_history: a run's history, by pages of direct gets. Between two pages it holds nothing at the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError, WorkflowNotFoundError
+from grctl_core.history import HistoryEvent
+from grctl_core.run import RunRef
+from grctl_nats import subjects, wire
+from grctl_nats.ending import has_ended
+from grctl_nats.records import Records
+from grctl_nats.uplink import Uplink
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+    from grctl_nats.link import Link
+
+__all__ = ["find_run_info", "read_history"]
+
+_PAGE = 256
+_LOOK_EVERY = 5.0
+"""Seconds after which a follower looks again without a hint: hints can be lost."""
+_AFTER_HINT = (0.005, 0.02, 0.08, 0.32)
+"""Seconds between looks after a hint: it can come before the storage shows what it hints at."""
+_AFTER_LISTENING = (0.05, 1.0)
+"""Seconds between looks after beginning to listen: a hint can have gone by before, of what is not stored yet."""
+_READ_TRIES = 3
+
+T = TypeVar("T")
+
+
+async def find_run_info(records: Records, run: RunRef) -> bytes | None:
+    """Return the stored RunInfo record of exactly this run, encoded; None where there is none."""
+    subject = subjects.run_info(run)
+    if run.wf_type is not None:
+        record = await records.last(subject)
+        return None if record is None else record.body
+    found = await records.last_of_each([subject])
+    return found[-1].body if found else None
+
+
+async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
+    """Iterate over a run's history; see ``grctl_core.protocols.Connection.history``.
+
+    It goes on over a new link where the old one is lost: each page says from which sequence on it is wanted, so there
+    is no gap and no duplicate.
+    """
+    subject = subjects.history(run)
+    hints = _Hints(uplink, subject)
+    next_seq = 1
+    ended = False
+    try:
+        while True:
+            if follow:
+                await hints.listen()  # before looking, or what comes in between would be missed
+
+            async def page(seq: int = next_seq) -> list[HistoryEvent]:
+                return [wire.decode_event(r.body, r.seq) for r in await records.page(subject, seq, _PAGE)]
+
+            events = await _through_losses(uplink, page, for_ever=follow)
+            for event in events:
+                yield event
+            if events:
+                next_seq = events[-1].seq + 1
+                continue
+            if ended or (not follow and next_seq > 1):
+                return  # what was stored when the run had ended has been read after that
+            info = await _through_losses(uplink, lambda: find_run_info(records, run), for_ever=follow)
+            if info is None:
+                raise WorkflowNotFoundError(
+                    f"run {run.run_id} of workflow {run.wf_id!r} is not known: it never was, or its records are gone"
+                )
+            if not follow:
+                return
+            known = wire.decode_run_info(info)
+            ended = await _through_losses(uplink, functools.partial(has_ended, records, known), for_ever=True)
+            if not ended:
+                await hints.wait()
+    finally:
+        await hints.stop()
+
+
+async def _through_losses(uplink: Uplink, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:
+    """Read, and again over the next link where one is lost meanwhile."""
+    tries = 0
+    while True:
+        try:
+            return await read()
+        except ConnectionClosedError:
+            raise
+        except (NotSentError, DeliveryUnknownError):
+            tries += 1
+            if tries == _READ_TRIES and not for_ever:
+                raise
+            await uplink.wait_up()
+
+
+class _Hints:
+    """Hears of new events of one history, over whatever link is up."""
+
+    def __init__(self, uplink: Uplink, subject: str) -> None:
+        self._uplink = uplink
+        self._subject = subject
+        self._heard = asyncio.Event()
+        self._link: Link | None = None
+        self._unsubscribe: Callable[[], Awaitable[None]] | None = None
+        self._pauses: Iterator[float] = iter(())
+
+    async def listen(self) -> None:
+        """Subscribe, unless that is done already over the present link."""
+        while True:
+            link = await self._uplink.wait_up()
+            if link is self._link:
+                return
+            try:
+                self._unsubscribe = await link.subscribe(self._subject, self._hear)
+            except NotSentError:
+                continue
+            self._link = link
+            self._pauses = iter(_AFTER_LISTENING)
+            return
+
+    async def wait(self) -> None:
+        """Wait until something may be new."""
+        if self._link is None:
+            return
+        pause = next(self._pauses, None)
+        self._link.lost.add_done_callback(self._link_lost)
+        try:
+            async with asyncio.timeout(_LOOK_EVERY if pause is None else pause):
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._link.lost.remove_done_callback(self._link_lost)
+        if self._heard.is_set():
+            self._heard.clear()
+            self._pauses = iter(_AFTER_HINT)
+
+    async def stop(self) -> None:
+        """Unsubscribe."""
+        if self._unsubscribe is not None:
+            await self._unsubscribe()
+
+    async def _hear(self, _: Msg) -> None:
+        self._heard.set()
+
+    def _link_lost(self, _: asyncio.Future[None]) -> None:
+        self._heard.set()

@@ -1,0 +1,133 @@
+"""list_runs: the RunInfo records of any number of runs, in constant memory, by a short-lived consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from grctl_core.errors import (
+    DecodeError,
+    DeliveryUnknownError,
+    NotDeliveredError,
+    NotSentError,
+    ServerError,
+    UnsupportedOperationError,
+)
+from grctl_core.ids import new_ulid
+from grctl_core.run import RunFilter, RunInfo
+from grctl_nats import subjects, wire
+from grctl_nats.link import Link
+from grctl_nats.records import Records
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+__all__ = ["list_runs"]
+
+_BATCH = 256
+_NOTHING_LEFT = "404"
+_FORGOTTEN_AFTER_NS = 30_000_000_000
+"""Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
+
+
+async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
+    """Iterate over the stored runs that the filter admits.
+
+    Args:
+        link: where to ask. When it is lost the listing ends in an error: there is no place to go on from.
+        run_filter: which runs.
+        timeout: seconds that one page may take.
+
+    Raises:
+        DeliveryUnknownError: the broker did not answer, or the link was lost.
+        DecodeError: a record cannot be decoded.
+
+    """
+    # The consumer first brings what it counts as pending, one record of each run, and then what is written later.
+    # Asking for the last sequence before would lose the runs that are written in between.
+    consumer, pending = await _create(link, run_filter, timeout)
+    last_seq = (await Records(lambda: link, timeout).state()).last_seq if pending else 0
+    inbox = f"_INBOX.{new_ulid()}"
+    arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+
+    async def hear(message: Msg) -> None:
+        arrived.put_nowait(message)
+
+    def lost(_: asyncio.Future[None]) -> None:
+        arrived.put_nowait(None)
+
+    unsubscribe = await link.subscribe(inbox, hear)
+    link.lost.add_done_callback(lost)
+    try:
+        while pending > 0:
+            await link.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
+                json.dumps({"batch": _BATCH, "no_wait": True}).encode(),
+                inbox,
+            )
+            wanted = min(_BATCH, pending)
+            while wanted > 0:
+                message = await _next(link, arrived, timeout)
+                status = (message.headers or {}).get("Status")
+                if status == _NOTHING_LEFT:
+                    pending = 0  # whatever the count said: records were purged meanwhile
+                    break
+                if status is not None:
+                    raise ServerError(
+                        f"the broker does not go on with the list: {status} "
+                        f"{(message.headers or {}).get('Description', '')}".strip()
+                    )
+                wanted -= 1
+                pending -= 1
+                if message.metadata.sequence.stream > last_seq:
+                    continue  # in the place of a purged one
+                info = wire.decode_run_info(message.data)
+                if run_filter.admits(info):
+                    yield info
+    finally:
+        link.lost.remove_done_callback(lost)
+        await unsubscribe()
+        with contextlib.suppress(NotSentError):
+            await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
+
+
+async def _create(link: Link, run_filter: RunFilter, timeout: float) -> tuple[str, int]:
+    """Make a consumer; return its name and how many records it will bring."""
+    config = {
+        "deliver_policy": "last_per_subject",
+        "ack_policy": "none",
+        "filter_subject": f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info",
+        "inactive_threshold": _FORGOTTEN_AFTER_NS,
+        "mem_storage": True,
+        "num_replicas": 1,
+    }
+    body = json.dumps({"stream_name": subjects.STREAM, "config": config}).encode()
+    try:
+        answer = await link.request(f"$JS.API.CONSUMER.CREATE.{subjects.STREAM}", body, None, timeout)
+    except NotDeliveredError as error:
+        raise UnsupportedOperationError(f"the broker {link.server} has no JetStream") from error
+    try:
+        said = json.loads(answer.data)
+        if (trouble := said.get("error")) is not None:
+            raise ServerError(
+                f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
+            )
+        return said["name"], int(said["num_pending"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
+
+
+async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg:
+    try:
+        async with asyncio.timeout(timeout):
+            message = await arrived.get()
+    except TimeoutError:
+        raise DeliveryUnknownError(
+            f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
+        ) from None
+    if message is None:
+        raise DeliveryUnknownError(f"the connection to {link.server} was lost while listing", link=link.number)
+    return message

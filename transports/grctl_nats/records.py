@@ -1,0 +1,207 @@
+"""Records: what the stream holds, read by direct gets (docs/protocol.md, section 5). No consumer is made for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from grctl_core.errors import (
+    DecodeError,
+    DeliveryUnknownError,
+    GrctlError,
+    NotDeliveredError,
+    ServerError,
+    UnsupportedOperationError,
+)
+from grctl_nats.link import Link
+from grctl_nats.subjects import STREAM
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+__all__ = ["Record", "Records", "StreamState"]
+
+_GET = f"$JS.API.DIRECT.GET.{STREAM}"
+_MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; small pages keep both far away
+_NO_MESSAGE, _END_OF_BATCH = "404", "204"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One message of the stream.
+
+    Attributes:
+        subject: where it lies.
+        seq: its stream sequence.
+        body: its bytes.
+    """
+
+    subject: str
+    seq: int
+    body: bytes
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """The stream at one moment.
+
+    Attributes:
+        created: when it was made; another time is another stream.
+        now: the broker's time.
+        last_seq: sequence of its last message.
+    """
+
+    created: datetime
+    now: datetime
+    last_seq: int
+
+
+class Records:
+    """Reads the stream over whatever link is up."""
+
+    def __init__(self, link: Callable[[], Link], timeout: float) -> None:
+        self._link = link
+        self._timeout = timeout
+
+    async def last(self, subject: str) -> Record | None:
+        """Return the last record of a subject, None where there is none.
+
+        Raises:
+            ConnectionFailedError, DeliveryUnknownError: the broker could not be asked.
+            UnsupportedOperationError: there is no such stream on this broker.
+
+        """
+        return _record(await self._ask(f"{_GET}.{subject}", b""))
+
+    async def next(self, subject: str, seq: int) -> Record | None:
+        """Return the first record of a subject from a sequence on; None and errors as :meth:`last`."""
+        return _record(await self._ask(_GET, json.dumps({"seq": seq, "next_by_subj": subject}).encode()))
+
+    async def page(self, subject: str, seq: int, count: int) -> list[Record]:
+        """Return up to so many records of a subject from a sequence on; fewer only where there are no more.
+
+        The broker may cut a page by its bytes: it is asked again until the page is full or nothing is left.
+        """
+        found: list[Record] = []
+        while len(found) < count:
+            body = {"seq": seq, "next_by_subj": subject, "batch": count - len(found)}
+            part, left = await self._batch(json.dumps(body).encode())
+            found += part
+            if not part or not left:
+                break
+            seq = part[-1].seq + 1
+        return found
+
+    async def last_of_each(self, subjects: Sequence[str]) -> list[Record]:
+        """Return the last record of every subject that has one. The subjects may hold wildcards that match few."""
+        found: list[Record] = []
+        for start in range(0, len(subjects), _MOST_SUBJECTS):
+            body: dict[str, Any] = {"multi_last": list(subjects[start : start + _MOST_SUBJECTS])}
+            while True:
+                part, left = await self._batch(json.dumps(body).encode())
+                found += part
+                if not part or not left:
+                    break
+                body["seq"] = part[-1].seq + 1  # cut by bytes: go on behind the last one
+        return found
+
+    async def exists(self) -> bool:
+        """Whether the stream is there, also where it cannot be read at the moment; only the broker's word says no."""
+        try:
+            await self.state()
+        except UnsupportedOperationError:
+            return False
+        except ServerError:
+            return True
+        return True
+
+    async def state(self) -> StreamState:
+        """Return the state of the stream.
+
+        Raises:
+            UnsupportedOperationError: the broker has no JetStream, or no Ground Control.
+
+        """
+        try:
+            answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self._timeout)
+        except NotDeliveredError as error:
+            raise UnsupportedOperationError(
+                f"the broker {self._link().server} has no JetStream (not for this account, at least): Ground Control "
+                "needs it. Is this the address of the Ground Control server's broker?"
+            ) from error
+        try:
+            said = json.loads(answer.data)
+            if (trouble := said.get("error")) is not None:
+                if trouble.get("code") == 404:
+                    raise UnsupportedOperationError(
+                        f"there is no Ground Control on the broker {self._link().server}: it has no stream "
+                        f"{STREAM!r}. Start the server, or check the address"
+                    )
+                raise ServerError(f"the broker refuses to show the stream: {trouble.get('description')}")
+            return StreamState(_time(said["created"]), _time(said["ts"]), int(said["state"]["last_seq"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DecodeError(f"the broker's word on the stream cannot be decoded: {error!r}") from error
+
+    async def _ask(self, subject: str, body: bytes) -> Msg:
+        link = self._link()
+        try:
+            return await link.request(subject, body, None, self._timeout)
+        except NotDeliveredError as error:
+            raise _no_stream(link) from error
+
+    async def _batch(self, body: bytes) -> tuple[list[Record], bool]:
+        """Return what one request brings, and whether the broker has more."""
+        link = self._link()
+        found: list[Record] = []
+        left = False
+        async with link.stream(_GET, body) as messages:
+            while True:
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        message = await messages.get()
+                except TimeoutError:
+                    raise DeliveryUnknownError(
+                        f"{link.server} has not gone on with its answer within {self._timeout:g} s", link=link.number
+                    ) from None
+                if isinstance(message, GrctlError):
+                    raise message
+                status = (message.headers or {}).get("Status")
+                if status == "503":
+                    raise _no_stream(link)
+                if status in (_NO_MESSAGE, _END_OF_BATCH):
+                    pending = (message.headers or {}).get("Nats-Num-Pending", "0")
+                    return found, left or pending not in ("", "0")
+                record = _record(message)
+                if record is not None:
+                    found.append(record)
+
+
+def _record(message: Msg) -> Record | None:
+    headers = message.headers or {}
+    status = headers.get("Status")
+    if status == _NO_MESSAGE:
+        return None
+    if status is not None:
+        description = headers.get("Description", "")
+        raise ServerError(f"the broker refuses to read the stream: {status} {description}", code=_number(status))
+    try:
+        return Record(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"the broker's answer is no record: {error!r}") from error
+
+
+def _number(status: str) -> int | None:
+    return int(status) if status.isdigit() else None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _no_stream(link: Link) -> UnsupportedOperationError:
+    return UnsupportedOperationError(
+        f"the stream {STREAM!r} is gone from the broker {link.server}: the server was reset, or is another one"
+    )

@@ -1,0 +1,305 @@
+"""Settings: where a connection goes and how it logs in, checked before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from grctl_core.durations import Duration, to_seconds
+from grctl_core.errors import InvalidInputError
+from grctl_nats.safeguards import Safeguards
+
+__all__ = ["DEFAULT_SERVER", "Options", "Server", "Settings", "read_settings"]
+
+DEFAULT_SERVER = "nats://localhost:4225"
+"""Where a Ground Control server's own broker listens by default (docs/protocol.md, section 1)."""
+
+_ENVIRONMENT = ("GRCTL_NATS_SERVERS", "grctl_NATS_SERVERS")
+_DEFAULT_PORT = 4222
+
+
+class Server(msgspec.Struct, frozen=True):
+    """One broker address. Its repr shows no password."""
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str | None = None
+    password: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The address without login."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.tls else 'nats'}://{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url}>"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to connect. Its repr shows no secret.
+
+    Attributes:
+        servers: broker addresses, tried in turn.
+        user, password, token: login.
+        credentials: path of a credentials file (JWT and seed).
+        nkey: path of a file with an nkey seed, or the seed itself.
+        tls: context for TLS connections; None for the default one.
+        connect_timeout: seconds that connecting may take in all.
+        request_timeout: seconds that one look at the records may take.
+        name: the client's name, as the broker lists it.
+        max_in_flight: requests that may wait for their reply at once; further ones queue.
+        safeguards: which of them are on.
+    """
+
+    servers: tuple[Server, ...]
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    credentials: str | None = None
+    nkey: str | None = None
+    tls: ssl.SSLContext | None = None
+    connect_timeout: float = 5.0
+    request_timeout: float = 5.0
+    name: str = "grctl-client"
+    max_in_flight: int = 512
+    safeguards: Safeguards = Safeguards()
+
+    def __repr__(self) -> str:
+        return f"<Settings {', '.join(server.url for server in self.servers)}>"
+
+
+class Options(TypedDict, total=False):
+    """What :meth:`grctl_nats.connection.NatsConnection.open` takes beside the addresses."""
+
+    user: str | None
+    password: str | None
+    token: str | None
+    credentials: str | os.PathLike[str] | None
+    nkey: str | os.PathLike[str] | None
+    tls: ssl.SSLContext | None
+    tls_ca: str | os.PathLike[str] | None
+    tls_cert: str | os.PathLike[str] | None
+    tls_key: str | os.PathLike[str] | None
+    context: str | None
+    connect_timeout: Duration
+    request_timeout: Duration
+    name: str
+    max_in_flight: int
+    safeguards: Safeguards
+
+
+def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Settings:
+    """Check what the user gave; the environment and a context fill in what is missing.
+
+    Raises:
+        InvalidInputError: something is wrong; the message never holds a secret.
+
+    """
+    unknown = sorted(options.keys() - Options.__annotations__.keys())
+    if unknown:
+        raise InvalidInputError(
+            f"there is no option {', '.join(unknown)}: the options are {', '.join(Options.__annotations__)}"
+        )
+    context = options.get("context")
+    _check_types(options)
+    if context is not None:
+        stored = _read_context(context)
+        servers = servers or stored.pop("url", None) or None
+        options = _completed(options, stored)
+        _check_types(options)
+    user, password, token = options.get("user"), options.get("password"), options.get("token")
+    credentials, nkey = options.get("credentials"), options.get("nkey")
+    max_in_flight = options.get("max_in_flight", 512)
+    if servers is None:
+        servers = next(
+            (value for name_ in _ENVIRONMENT if (value := os.environ.get(name_, "").strip())), DEFAULT_SERVER
+        )
+    if password is not None and user is None:
+        raise InvalidInputError("a password needs a user: pass user= too")
+    logins = [name_ for name_, given in _logins(user, token, credentials, nkey) if given]
+    if len(logins) > 1:
+        raise InvalidInputError(f"pass one way to log in, not {' and '.join(logins)}")
+    if not isinstance(max_in_flight, int) or isinstance(max_in_flight, bool) or max_in_flight < 1:
+        raise InvalidInputError(f"max_in_flight must be a whole number from 1, not {max_in_flight!r}")
+    return Settings(
+        servers=_read_servers(servers),
+        user=user or None,
+        password=password or None,
+        token=token or None,
+        credentials=_credentials(credentials),
+        nkey=_nkey(nkey),
+        tls=_tls_context(options.get("tls"), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")),
+        connect_timeout=to_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
+        request_timeout=to_seconds("request_timeout", options.get("request_timeout", 5.0)),
+        name=options.get("name") or "grctl-client",
+        max_in_flight=max_in_flight,
+        safeguards=options.get("safeguards") or Safeguards(),
+    )
+
+
+_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+    "user": ("a string", (str,)),
+    "password": ("a string", (str,)),
+    "token": ("a string", (str,)),
+    "credentials": ("a path", (str, os.PathLike)),
+    "nkey": ("a seed or a path", (str, os.PathLike)),
+    "tls": ("an ssl.SSLContext", (ssl.SSLContext,)),
+    "tls_ca": ("a path", (str, os.PathLike)),
+    "tls_cert": ("a path", (str, os.PathLike)),
+    "tls_key": ("a path", (str, os.PathLike)),
+    "name": ("a string", (str,)),
+    "safeguards": ("a grctl_nats.Safeguards", (Safeguards,)),
+}
+
+
+def _check_types(options: Options) -> None:
+    for name, (meant, types) in _TYPES.items():
+        value = options.get(name)
+        if value is not None and not isinstance(value, types):
+            raise InvalidInputError(f"{name} must be {meant}, not {type(value).__name__}")
+
+
+def _completed(options: Options, stored: Mapping[str, Any]) -> Options:
+    """Fill in from a context what was not passed: one way to log in, and the TLS files."""
+    names = {"user": "user", "password": "password", "token": "token", "creds": "credentials", "nkey": "nkey"}
+    if any(options.get(name) for name in names.values()):
+        names = {}
+    if options.get("tls") is None:
+        names |= {"ca": "tls_ca", "cert": "tls_cert", "key": "tls_key"}
+    found = {name: stored[key] for key, name in names.items() if stored.get(key)}
+    return cast("Options", found | {name: value for name, value in options.items() if value is not None})
+
+
+def _logins(user: object, token: object, credentials: object, nkey: object) -> list[tuple[str, object]]:
+    return [("user", user), ("token", token), ("credentials", credentials), ("nkey", nkey)]
+
+
+def _read_servers(servers: str | Iterable[str]) -> tuple[Server, ...]:
+    if isinstance(servers, str):
+        parts = servers.split(",")
+    elif isinstance(servers, Iterable) and not isinstance(servers, bytes):
+        parts = list(servers)
+    else:
+        raise InvalidInputError(
+            f"servers must be addresses, comma-separated or in a list, not {type(servers).__name__}"
+        )
+    found = tuple(_read_server(part) for part in parts if not isinstance(part, str) or part.strip())
+    if not found:
+        raise InvalidInputError(f"servers is empty: give an address such as {DEFAULT_SERVER!r}")
+    return found
+
+
+def _read_server(text: str) -> Server:
+    example = f"write for example {DEFAULT_SERVER!r}"
+    if not isinstance(text, str):
+        raise InvalidInputError(f"servers must hold strings, not {type(text).__name__}: {example}")
+    text = text.strip()
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise InvalidInputError(f"a server address holds white space or control characters: {example}")
+    try:
+        parts = urlsplit(text if "://" in text else f"nats://{text}")
+        host, port, user, password = parts.hostname, parts.port, parts.username, parts.password
+    except ValueError:  # its text may hold a password that was taken for a port
+        raise InvalidInputError(f"a server address is no URL, or its port no number up to 65535: {example}") from None
+    if parts.scheme not in ("nats", "tls"):
+        raise InvalidInputError(f"a server address has the scheme '{parts.scheme}://': nats:// and tls:// are possible")
+    if port == 0:
+        raise InvalidInputError(f"a server address has the port 0, where nobody can listen: {example}")
+    if not host:
+        raise InvalidInputError(f"a server address names no host: {example}")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise InvalidInputError(f"the address of server {host} has something after the port: {example}")
+    return Server(
+        host,
+        port or _DEFAULT_PORT,
+        parts.scheme == "tls",
+        unquote(user) if user else None,
+        None if password is None else unquote(password),
+    )
+
+
+def _tls_context(
+    tls: ssl.SSLContext | None,
+    ca: str | os.PathLike[str] | None,
+    cert: str | os.PathLike[str] | None,
+    key: str | os.PathLike[str] | None,
+) -> ssl.SSLContext | None:
+    if tls is not None:
+        if ca or cert or key:
+            raise InvalidInputError("pass either tls= (a context) or tls_ca, tls_cert and tls_key (files)")
+        return tls
+    if not (ca or cert or key):
+        return None
+    if key and not cert:
+        raise InvalidInputError("tls_key needs tls_cert: the key alone proves nothing")
+    try:
+        context = ssl.create_default_context(cafile=_existing("tls_ca", ca))
+        if cert:
+            context.load_cert_chain(str(_existing("tls_cert", cert)), _existing("tls_key", key))
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInputError(f"the TLS files cannot be used: {error}") from error
+    return context
+
+
+def _existing(name: str, path: str | os.PathLike[str] | None) -> str | None:
+    if not path:
+        return None
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise InvalidInputError(f"{name}: there is no file {str(found)!r}")
+    return str(found)
+
+
+def _credentials(path: str | os.PathLike[str] | None) -> str | None:
+    found = _existing("credentials", path)
+    if found is not None:
+        text = Path(found).read_bytes()
+        if b"BEGIN NATS USER JWT" not in text or b"BEGIN USER NKEY SEED" not in text:
+            raise InvalidInputError(
+                f"credentials: {found!r} holds no JWT and seed of a user, as 'nsc generate creds' writes them"
+            )
+    return found
+
+
+def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:
+    """Return the seed: given itself, or in a file."""
+    if not nkey:
+        return None
+    if isinstance(nkey, str) and nkey.startswith("SU") and len(nkey) == 58:
+        return nkey
+    if isinstance(nkey, str) and nkey.startswith("SU") and os.sep not in nkey and not Path(nkey).is_file():
+        raise InvalidInputError("nkey: this is neither a whole user seed (58 characters) nor a file")
+    path = _existing("nkey", nkey)
+    text = Path(str(path)).read_bytes().decode(errors="replace")
+    seeds = [line.strip() for line in text.splitlines() if line.startswith("SU")]
+    if not seeds:
+        raise InvalidInputError(f"nkey: {path!r} holds no user seed (a line that begins with SU)")
+    return seeds[0]
+
+
+def _read_context(name: str) -> dict[str, Any]:
+    """Read a context of the NATS command line tool."""
+    if not isinstance(name, str) or not name.isprintable() or name != Path(name).name or name[:1] in ("", "."):
+        raise InvalidInputError(
+            f"context must be the name of a NATS context, as 'nats context ls' shows it, not {name!a}"
+        )
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    path = home / "nats" / "context" / f"{name}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInputError(f"there is no NATS context {name!r}: {str(path)!r} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"the NATS context {name!r} cannot be read: {error}") from None
+    if not isinstance(stored, dict):
+        raise InvalidInputError(f"the NATS context {name!r} holds no map")
+    return stored

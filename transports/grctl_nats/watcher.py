@@ -1,0 +1,281 @@
+"""Watcher: waits for the ends of any number of runs, with one task and one subscription for all of them.
+
+What is stored decides. A live message is a hint that it is time to look, and never more: the broker shows messages
+of a batch that is not committed yet, or never will be (docs/protocol.md, section 3), and anybody can write one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from grctl_core.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    DecodeError,
+    DeliveryUnknownError,
+    GrctlError,
+    UnsupportedOperationError,
+    WorkflowNotFoundError,
+)
+from grctl_core.outcome import EncodedOutcome
+from grctl_core.run import RunInfo, RunRef
+from grctl_nats import subjects, wire
+from grctl_nats.ending import read_outcome
+from grctl_nats.link import Link
+from grctl_nats.records import Record, Records
+from grctl_nats.uplink import closed_error
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
+
+__all__ = ["Watcher"]
+
+_log = logging.getLogger("grctl.nats")
+
+_BATCH = 256
+_AT_ONCE = 32
+_SWEEP_EVERY = 30.0
+"""Seconds after which all runs that are waited for are looked at without a hint: hints can be lost."""
+_AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
+"""Seconds between looks at a run that was hinted to have ended, or whose record is missing."""
+_AFTER_FIRST_LOOK = (0.05, 1.0)
+"""Seconds between the first look at a run and two more. The messages of a batch go out before it is committed, so a
+hint can have gone by before we listened while the storage does not show it yet."""
+
+
+class _Wait:
+    """One run that is waited for.
+
+    Attributes:
+        run: the run.
+        futures: of those who wait.
+        pauses: after which it is to be looked at again, if it goes on.
+        missing: how often its record was not there.
+    """
+
+    __slots__ = ("futures", "missing", "pauses", "run")
+
+    def __init__(self, run: RunRef) -> None:
+        self.run = run
+        self.futures: list[asyncio.Future[EncodedOutcome]] = []
+        self.pauses = iter(_AFTER_FIRST_LOOK)
+        self.missing = 0
+
+
+class Watcher:
+    """Waits for the ends of runs.
+
+    Args:
+        records: where the ends are stored.
+        on_running: told of each run that was seen to go on, with its record.
+    """
+
+    def __init__(self, records: Records, on_running: Callable[[RunInfo], None]) -> None:
+        self._records = records
+        self._on_running = on_running
+        self._loop = asyncio.get_running_loop()
+        self._waits: dict[str, _Wait] = {}
+        self._due: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self._link: Link | None = None
+        self._listening: Link | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
+        """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
+        future: asyncio.Future[EncodedOutcome] = self._loop.create_future()
+        wait = self._waits.get(run.run_id)
+        if wait is None:
+            wait = self._waits[run.run_id] = _Wait(run)
+        wait.futures.append(future)
+        future.add_done_callback(lambda done: self._forget(wait, done), context=contextvars.Context())
+        self._look_at(run.run_id)
+        if self._pump is None:
+            # An empty context, or the task would keep the span of whoever happened to wait first.
+            self._pump = self._loop.create_task(self._run(), name="grctl-nats-watcher", context=contextvars.Context())
+        return future
+
+    def link_up(self, link: Link) -> None:
+        """Look at everything over a new link: whatever happened in between was not heard."""
+        self._link = link
+        for run_id, wait in self._waits.items():
+            wait.pauses = iter(_AFTER_FIRST_LOOK)
+            self._due[run_id] = None
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Stop; who still waits gets a ConnectionClosedError."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
+        for wait in list(self._waits.values()):
+            self._fail(wait, closed_error())
+
+    def _forget(self, wait: _Wait, future: asyncio.Future[EncodedOutcome]) -> None:
+        if future in wait.futures:
+            wait.futures.remove(future)
+        if not wait.futures and self._waits.get(wait.run.run_id) is wait:
+            del self._waits[wait.run.run_id]
+            self._due.pop(wait.run.run_id, None)
+
+    def _look_at(self, run_id: str) -> None:
+        if run_id in self._waits:
+            self._due[run_id] = None
+            self._wake.set()
+
+    async def _run(self) -> None:
+        self._sweep()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._listen()
+                while self._due:
+                    run_ids = list(self._due)[:_BATCH]
+                    for run_id in run_ids:
+                        del self._due[run_id]
+                    await self._confirm([self._waits[run_id] for run_id in run_ids if run_id in self._waits])
+            except Exception:  # noqa: BLE001 - nothing may end this task: ten thousands may wait for it
+                _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep, context=contextvars.Context())
+        for run_id in self._waits:
+            self._due[run_id] = None
+        if self._due:
+            self._wake.set()
+
+    async def _listen(self) -> None:
+        """Subscribe to the hints, once per link; before looking, or what comes in between would be missed."""
+        link = self._link
+        if link is None or link is self._listening:
+            return
+        try:
+            await link.subscribe(subjects.ALL_RUN_INFO, self._hear)
+        except ConnectionFailedError:
+            return
+        self._listening = link
+
+    async def _hear(self, message: Msg) -> None:
+        run = subjects.run_of_run_info(message.subject)
+        wait = None if run is None else self._waits.get(run.run_id)
+        if run is None or wait is None or wait.run.wf_id != run.wf_id:
+            return
+        try:
+            info = wire.decode_run_info(message.data)
+        except DecodeError:
+            info = None  # what is stored decides, and may be better
+        if info is None or _may_have_ended(info):
+            wait.pauses = iter(_AFTER_HINT)
+            self._look_at(run.run_id)
+
+    async def _confirm(self, waits: list[_Wait]) -> None:
+        """Look at what is stored of some runs, and settle those that have ended."""
+        try:
+            records = await self._read(waits)
+        except (ConnectionFailedError, DeliveryUnknownError):
+            if self._link is not None and self._link.is_up:  # else the next link looks at all of them
+                for wait in waits:
+                    self._again(wait, _AFTER_HINT[-1])
+            return
+        except AccessDeniedError as error:
+            for wait in waits:
+                self._fail(wait, error)
+            return
+        ended: list[tuple[_Wait, RunInfo, int]] = []
+        for wait in waits:
+            record = records.get(wait.run.run_id)
+            if record is None:
+                self._missing(wait)
+                continue
+            wait.missing = 0
+            try:
+                info = wire.decode_run_info(record.body)
+            except DecodeError as error:
+                self._fail(wait, error)
+                continue
+            if _may_have_ended(info):
+                ended.append((wait, info, record.seq))
+            else:
+                self._goes_on(wait, info)
+        await asyncio.gather(*(self._settle(wait, info, seq) for wait, info, seq in ended))
+
+    async def _read(self, waits: list[_Wait]) -> dict[str, Record]:
+        """Return the RunInfo records of those that have one; none where the broker says that the stream is gone."""
+        try:
+            return await self._read_stored(waits)
+        except UnsupportedOperationError:
+            # Nobody answers for the stream: it is gone, or it only has no leader for a moment.
+            if await self._records.exists():
+                raise DeliveryUnknownError("the stream cannot be read at the moment") from None
+            return {}
+
+    async def _read_stored(self, waits: list[_Wait]) -> dict[str, Record]:
+        if len(waits) == 1 and waits[0].run.wf_type is not None:
+            record = await self._records.last(subjects.run_info(waits[0].run))
+            return {} if record is None else {waits[0].run.run_id: record}
+        found = await self._records.last_of_each([subjects.run_info(wait.run) for wait in waits])
+        runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
+        return {run.run_id: record for run, record in runs if run is not None}
+
+    async def _settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
+        async with self._gate:
+            try:
+                outcome = await read_outcome(self._records, info, seq)
+            except (ConnectionFailedError, DeliveryUnknownError):
+                self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
+                return
+            except GrctlError as error:
+                self._fail(wait, error)
+                return
+        if outcome is None:
+            self._goes_on(wait, info)
+            return
+        for future in list(wait.futures):
+            if not future.done():
+                future.set_result(outcome)
+
+    def _goes_on(self, wait: _Wait, info: RunInfo) -> None:
+        self._on_running(info)
+        pause = next(wait.pauses, None)
+        if pause is not None:
+            self._again(wait, pause)
+
+    def _missing(self, wait: _Wait) -> None:
+        if wait.missing >= len(_AFTER_HINT):
+            run = wait.run
+            self._fail(
+                wait,
+                WorkflowNotFoundError(
+                    f"run {run.run_id} of workflow {run.wf_id!r} has no records: it never was, or they are gone "
+                    "(purged, or the server was reset)"
+                ),
+            )
+            return
+        self._again(wait, _AFTER_HINT[wait.missing])
+        wait.missing += 1
+
+    def _again(self, wait: _Wait, pause: float) -> None:
+        self._loop.call_later(pause, self._look_at, wait.run.run_id, context=contextvars.Context())
+
+    def _fail(self, wait: _Wait, error: GrctlError) -> None:
+        for future in list(wait.futures):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # one that nobody looks at is no news
+
+
+def _may_have_ended(info: RunInfo) -> bool:
+    """Whether the record says that the run has ended; one without a status says nothing (section 8, 1)."""
+    return info.is_finished or info.completed_at is not None or info.status is None
