@@ -11,7 +11,7 @@ import pytest
 from grctl_core.errors import UnsupportedOperationError
 from grctl_engine import ChildOutcome, Context, Directive, Engine, RetryPolicy, Workflow, task
 
-from .rig import Rig, nothing
+from .rig import Rig
 
 trial = Workflow(workflow_type="Trial")
 reminder = Workflow(workflow_type="Reminder")
@@ -81,7 +81,7 @@ async def test_the_same_scenario_fifty_times_gives_the_same_history():
     for _ in range(50):
         rig = Rig(trial, reminder)
         histories.append(await thirty_days(rig))
-        assert nothing(rig.held())
+        assert not rig.clock.pending
         await rig.engine.close(grace=0)
     assert all(history == histories[0] for history in histories)
 
