@@ -23,7 +23,8 @@ NAIVE = datetime(2026, 1, 2)  # noqa: DTZ001
 
 
 class Unsendable:
-    pass
+    def __repr__(self) -> str:
+        return "Unsendable()"
 
 
 def start(**changed: Any) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_a_bad_filter(client: WorkflowClient, options: dict[str, Any], says: str
         client.list_workflows(**options)
 
 
-@pytest.mark.parametrize("bad", [None, "nats://localhost", object(), ScriptedConnection], ids=ascii)
+@pytest.mark.parametrize("bad", [None, "nats://localhost", Unsendable(), ScriptedConnection], ids=ascii)
 def test_what_is_no_connection(bad: Any) -> None:
     with pytest.raises(InvalidInputError, match="connection must be an open Connection, not "):
         WorkflowClient(connection=bad)

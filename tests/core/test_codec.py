@@ -195,7 +195,7 @@ BAD = Unsendable()
         (Many([NAIVE]), "input.root[0] is a datetime"),
         ([NAIVE.isoformat(), {"text": NAIVE.isoformat()}, NAIVE], "input[2] is a datetime"),
     ],
-    ids=repr,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_message_has_the_path(value: object, where: str) -> None:
     with pytest.raises(InvalidInputError) as caught:

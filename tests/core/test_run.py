@@ -56,7 +56,8 @@ def test_a_status_is_a_string(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "finished"), [(None, False), ("running", False), ("paused", False), *((s, True) for s in TERMINAL)]
+    ("status", "finished"),
+    [(None, False), ("running", False), ("paused", False), *((s, True) for s in sorted(TERMINAL))],
 )
 def test_is_finished(status: str | None, finished: bool) -> None:
     assert run_info("R1", status=status).is_finished is finished
