@@ -82,27 +82,36 @@ async def start(ctx: Context, city: str) -> Directive:
 @trip.step()
 async def booked(ctx: Context, outcome: ChildOutcome[Booking]) -> Directive:
     """One child has ended, in whatever way."""
-    answers = await ctx.store.get("answers", int, 0) + 1
-    bookings = await ctx.store.get("bookings", list[Booking], [])
-    ctx.store.put("answers", answers)
+    ctx.store.put("answers", await ctx.store.get("answers", int, 0) + 1)
     if outcome.ok:
+        bookings = await ctx.store.get("bookings", list[Booking], [])
         ctx.store.put("bookings", [*bookings, outcome.unwrap()])
     elif outcome.error is not None:
         ctx.store.put("problem", outcome.error.message)
-    if answers < len(KINDS):
-        return ctx.next.wait(timeout=timedelta(hours=6), on_timeout=undo)
-    if len(bookings) + outcome.ok < len(KINDS):
-        return ctx.next.step(undo)
-    return ctx.next.wait(timeout=timedelta(days=30), on_timeout=undo)
+    return await settle(ctx)
 
 
 @trip.event()
 async def pay(ctx: Context, amount: float) -> Directive:
-    bookings = await ctx.store.get("bookings", list[Booking])
-    if amount < sum(booking.price for booking in bookings):
-        ctx.store.put("problem", f"{amount:.2f} does not pay for it")
+    """The payment. It may come before the last of the children has ended."""
+    ctx.store.put("payment", amount)
+    return await settle(ctx)
+
+
+async def settle(ctx: Context) -> Directive:
+    """Decide how the trip goes on, now that something has come in."""
+    if await ctx.store.get("answers", int, 0) < len(KINDS):
+        return ctx.next.wait(timeout=timedelta(hours=6), on_timeout=undo)
+    bookings = await ctx.store.get("bookings", list[Booking], [])
+    if len(bookings) < len(KINDS):
         return ctx.next.step(undo)
-    return ctx.next.complete({"paid": amount, "codes": [booking.code for booking in bookings]})
+    payment = await ctx.store.get("payment", float)
+    if payment is None:
+        return ctx.next.wait(timeout=timedelta(days=30), on_timeout=undo)
+    if payment < sum(booking.price for booking in bookings):
+        ctx.store.put("problem", f"{payment:.2f} does not pay for it")
+        return ctx.next.step(undo)
+    return ctx.next.complete({"paid": payment, "codes": [booking.code for booking in bookings]})
 
 
 @trip.step(timeout=timedelta(minutes=10))

@@ -79,9 +79,16 @@ async def start(ctx: Context, order_id: str, customer: str, card: str, items: li
     return ctx.next.step(charge)
 
 
+async def stored_order(ctx: Context) -> Order:
+    order = await ctx.store.get("order", Order)
+    if order is None:
+        raise LookupError("the start has stored no order")
+    return order
+
+
 @process_order.event()
 async def update_quantity(ctx: Context, sku: str, quantity: int) -> Directive:
-    order = await ctx.store.get("order", Order)
+    order = await stored_order(ctx)
     items = [replace(item, quantity=quantity) if item.sku == sku else item for item in order.items]
     ctx.store.put("order", replace(order, items=items))
     return ctx.next.wait(timeout=timedelta(hours=2), on_timeout=nobody_approved)
@@ -105,7 +112,7 @@ async def nobody_approved(ctx: Context) -> Directive:
 
 @process_order.step()
 async def charge(ctx: Context) -> Directive:
-    order = await ctx.store.get("order", Order)
+    order = await stored_order(ctx)
     await ctx.sleep(timedelta(milliseconds=300))  # the bank answers
     if order.card.endswith("declined"):
         return ctx.next.fail(ErrorDetails("CardDeclined", f"the bank declined {order.total} on card {order.card}"))
@@ -114,7 +121,7 @@ async def charge(ctx: Context) -> Directive:
 
 @process_order.step()
 async def ship(ctx: Context) -> Directive:
-    order = await ctx.store.get("order", Order)
+    order = await stored_order(ctx)
     await ctx.sleep(timedelta(milliseconds=200))  # the parcels are packed
     approved_by = await ctx.store.get("approved_by", str | None)
     return ctx.next.complete(Receipt(order.order_id, order.total, len(order.items), approved_by))

@@ -131,7 +131,7 @@ class Binder:
         return self._bind_value(value), {}
 
     def _bind_map(self, value: dict[Any, Any]) -> dict[str, Any]:
-        if self._whole is not None and self._whole.name not in value:
+        if self._whole is not None and _is_for(self._whole, value):
             value = {self._whole.name: value}  # the outcome of a child is one thing, and not spread
         arguments: dict[str, Any] = {}
         unexpected = []
@@ -214,6 +214,12 @@ class Binder:
 
 def _takes_an_outcome(parameter: Parameter) -> bool:
     return (typing.get_origin(parameter.type) or parameter.type) is ChildOutcome
+
+
+def _is_for(parameter: Parameter, value: dict[Any, Any]) -> bool:
+    """Whether a map is the outcome itself, and not arguments by name: the parameter may be called ``result``."""
+    name = parameter.name
+    return name not in value or (name in ChildOutcome.__struct_fields__ and isinstance(value.get("status"), str))
 
 
 def _looks_like_a_map(type_: Any) -> bool:

@@ -22,6 +22,10 @@ steps as settled: enough for a caller that was woken to send its next command.""
 QUIET_TURNS_BUSY = 100
 """The same for an engine with steps that run on: what they wait for is outside and will not come by turning."""
 
+MOST_TURNS = 100_000
+"""Turns of the event loop that :class:`ManualClock` gives one moment: a workflow that goes on for ever without waiting
+takes them all. Each step of a chain takes two or three; what runs beside each other shares its turns."""
+
 
 class Timer(Protocol):
     """What :meth:`Clock.call_later` returns."""
@@ -195,7 +199,8 @@ class ManualClock:
 
         While timers fire, the clock stands at the time at which they are due. Before the first and after each such
         moment the engine settles: the event loop turns until no step is running but those that sleep on this clock,
-        and nothing happened for some turns. A step that waits for something outside is given a hundred turns.
+        and nothing happened for some turns. A step that waits for something outside is given a hundred turns. One that
+        does so in ``asyncio.gather`` with a ``ctx.sleep()`` counts as asleep, and is given but twenty.
 
         Args:
             duration: how far, a ``timedelta`` or seconds; what follows is added.
@@ -206,6 +211,8 @@ class ManualClock:
 
         Raises:
             InvalidInputError: the sum is not above zero.
+            RuntimeError: the engine does not settle in 100,000 turns, as a workflow goes on from step to step for ever.
+                The time stands at that moment.
 
         """
         distance = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
@@ -222,10 +229,22 @@ class ManualClock:
             await self.settle()
 
     async def settle(self) -> None:
-        """Let the engines do all that they can do without time passing."""
-        quiet = 0
+        """Let the engines do all that they can do without time passing.
+
+        Raises:
+            RuntimeError: there is no end to it: see :meth:`advance`.
+
+        """
+        quiet = turns = 0
         seen = self._activity()
         while quiet < (QUIET_TURNS_BUSY if any(user.busy for user in self._users) else QUIET_TURNS_IDLE):
+            if turns == MOST_TURNS:
+                raise RuntimeError(
+                    f"the engine does not settle: {MOST_TURNS:,} turns of the event loop have passed at {self._now}, "
+                    "and steps or queries still follow one another. Does a workflow go from step to step for ever? "
+                    "Let it ctx.sleep() or ctx.next.wait() in between, so that time can pass"
+                )
+            turns += 1
             await asyncio.sleep(0)
             activity = self._activity()
             quiet = quiet + 1 if activity == seen else 0

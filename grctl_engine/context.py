@@ -58,18 +58,20 @@ class Store:
         self._updates[key] = encode(f"store[{key!r}]", value)
 
     @overload
-    async def get(self, key: str) -> Any: ...
+    async def get(self, key: str, *, default: Any = ...) -> Any: ...
     @overload
-    async def get(self, key: str, type: type[T], default: T | None = None) -> T: ...
+    async def get(self, key: str, type: type[T]) -> T | None: ...
     @overload
-    async def get(self, key: str, type: Any = ..., default: Any = None) -> Any: ...
+    async def get(self, key: str, type: type[T], default: T) -> T: ...
+    @overload
+    async def get(self, key: str, type: Any, default: Any = ...) -> Any: ...
     async def get(self, key: str, type: Any = Any, default: Any = None) -> Any:
         """Return a value: what this step has put, else what earlier ones have.
 
         Args:
             key: the key.
             type: what to decode to; without it a tuple comes back as a list, a dataclass as a dict.
-            default: what to return when there is no such key.
+            default: what to return when there is no such key; None when left out.
 
         Raises:
             DecodeError: the value is not of the type.

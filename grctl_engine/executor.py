@@ -32,9 +32,10 @@ class StepExecution:
         abandoned: whether nobody waits for it any more.
         sleeping: how many sleeps on the engine's clock, and waits for other steps, it is in.
         aside: how many waits for other steps it is in.
+        branches: the asyncio tasks beside its own that tasks of the workflow were called in. None for none.
     """
 
-    __slots__ = ("abandoned", "aside", "run", "sleeping", "step", "task")
+    __slots__ = ("abandoned", "aside", "branches", "run", "sleeping", "step", "task")
 
     def __init__(self, run: Run, step: Step) -> None:
         self.run: Run | None = run
@@ -43,6 +44,7 @@ class StepExecution:
         self.abandoned = False
         self.sleeping = 0
         self.aside = 0
+        self.branches: set[asyncio.Task[Any]] | None = None
 
 
 class Executor:
@@ -56,6 +58,7 @@ class Executor:
         self._queue: deque[StepExecution] = deque()
         self._abandoned_in_queue = 0
         self._returning: deque[tuple[StepExecution, asyncio.Future[None]]] = deque()
+        self._branches: set[asyncio.Task[Any]] = set()
         self._sleeping = 0
         self._aside = 0
         self._closed = False
@@ -93,6 +96,7 @@ class Executor:
         execution.abandoned = True
         if execution.task is not None:
             execution.task.cancel("the step was abandoned")
+            self.cancel_branches(execution)
             return
         # It stays in the queue until its turn comes, or until half of the queue is like it.
         execution.run = None
@@ -100,6 +104,26 @@ class Executor:
         if self._abandoned_in_queue > 100 and self._abandoned_in_queue * 2 > len(self._queue):
             self._queue = deque(queued for queued in self._queue if not queued.abandoned)
             self._abandoned_in_queue = 0
+
+    def add_branch(self, execution: StepExecution, branch: asyncio.Task[Any]) -> None:
+        """Note that a step does its work in a further asyncio task, which is to end with it."""
+        if branch is execution.task:
+            return
+        if execution.branches is None:
+            execution.branches = set()
+        if branch in execution.branches:
+            return
+        execution.branches.add(branch)
+        self._branches.add(branch)
+        branch.add_done_callback(execution.branches.discard)
+        branch.add_done_callback(self._branches.discard)
+
+    def cancel_branches(self, execution: StepExecution) -> None:
+        """Cancel what is left of a step beside its own task. How that ends concerns nobody."""
+        for branch in list(execution.branches or ()):
+            branch.add_done_callback(_retrieve)
+            if not branch.cancelling():  # a second time would disturb it while it cleans up
+                branch.cancel("the step has ended")
 
     def fall_asleep(self, execution: StepExecution) -> None:
         """Note that a step sleeps on the engine's clock."""
@@ -133,7 +157,8 @@ class Executor:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     raise
-                self._returning.remove(entry)
+                if entry in self._returning:  # else _fill has come across it already
+                    self._returning.remove(entry)
                 self._is_back(execution)  # over the limit, until it is gone
                 raise
         self._is_back(execution)
@@ -165,13 +190,13 @@ class Executor:
                 # In short turns where one that goes to sleep meanwhile will sleep for ever.
                 await asyncio.wait(tasks, timeout=left if wait_for_sleepers else min(left, 0.05))
         finally:
-            tasks = self._tasks(closer, sleepers=True, aside=True)
+            left_over = {*self._tasks(closer, sleepers=True, aside=True), *self._branches} - {closer}
             for execution in list(self._running):
                 self.abandon(execution)
-        if tasks:
-            _, stubborn = await asyncio.wait(tasks, timeout=_ABANDONED_GRACE)
+        if left_over:
+            _, stubborn = await asyncio.wait(left_over, timeout=_ABANDONED_GRACE)
             if stubborn:
-                _log.warning("%d steps go on although they were cancelled", len(stubborn))
+                _log.warning("%d steps or tasks go on although they were cancelled", len(stubborn))
 
     def _tasks(self, closer: asyncio.Task[Any] | None, *, sleepers: bool, aside: bool) -> list[asyncio.Task[None]]:
         return [
@@ -211,11 +236,18 @@ class Executor:
         """Give free slots away: first to steps that come back, then to those that have not begun."""
         while self._returning and self._has_slot:
             execution, turn = self._returning.popleft()
-            self._is_back(execution)
-            turn.set_result(None)
+            if not turn.done():  # one that was cancelled in this very turn of the loop sees to itself
+                self._is_back(execution)
+                turn.set_result(None)
         while self._queue and self._has_slot:
             execution = self._queue.popleft()
             if execution.abandoned:
                 self._abandoned_in_queue -= 1
             else:
                 self._launch(execution)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Look at a task's error, so that asyncio does not log that nobody did."""
+    if not task.cancelled():
+        task.exception()

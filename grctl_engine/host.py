@@ -34,7 +34,7 @@ from grctl_engine.effects import (
     TimerName,
 )
 from grctl_engine.executor import Executor, StepExecution
-from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepTimedOut, WaitTimedOut
+from grctl_engine.inputs import Event, Input, RunTimedOut, Start, StepRaised, StepReturned, StepTimedOut, WaitTimedOut
 from grctl_engine.journal import Journal
 from grctl_engine.limits import EngineLimits
 from grctl_engine.machine import DEFAULT_WAIT_TIMEOUT, UNKNOWN_STEP_TIMEOUT, transition
@@ -169,6 +169,9 @@ class RunHost:
 
     def feed(self, run: Run, input: Input) -> bool:
         """Bring a run on by one input; whether that had any effect."""
+        reported = input.number if isinstance(input, StepReturned | StepRaised) else None
+        if run.step is not None and run.step.step.number == reported:
+            run.step = None  # nothing of it is left to be abandoned
         state = run.state
         if state is None:
             return False

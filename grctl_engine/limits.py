@@ -41,7 +41,8 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
             step that sleeps counts, one that waits for its child in ``ctx.run_child`` does not.
         active_runs: how many runs are going on at once; further starts are refused.
         running_queries: how many queries are being answered at once; further ones are refused.
-        query_timeout: how long, on the engine's clock, the handler of a query may take.
+        query_timeout: how long the handler of a query may take: by the machine's time, also where a ``ManualClock``
+            stands still. Less than the 5 s that a client waits for an answer, so that its caller learns the reason.
     """
 
     finished_runs: int = 10_000
@@ -50,7 +51,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     running_steps: int = 1_000
     active_runs: int = 1_000_000
     running_queries: int = 1_000
-    query_timeout: timedelta = timedelta(seconds=10)
+    query_timeout: timedelta = timedelta(seconds=3)
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from grctl_core.codec import encode
 from grctl_core.commands import QueryCommand, Reply
-from grctl_core.errors import InvalidInputError
+from grctl_core.errors import ConnectionClosedError, InvalidInputError
 from grctl_engine import replies
 from grctl_engine.context import Context, Store
 from grctl_engine.definition import Handler
@@ -22,8 +22,8 @@ from grctl_engine.scope import StepHost, StepScope, current_scope
 
 __all__ = ["QueryDesk"]
 
-_CLOSING = 1.0
-"""Seconds that :meth:`QueryDesk.close` gives cancelled handlers to go."""
+_CLOSING_TURNS = 10
+"""Turns of the event loop that :meth:`QueryDesk.close` gives cancelled handlers to go."""
 
 
 class _QueryScope(StepScope):
@@ -67,6 +67,7 @@ class QueryDesk:
     def __init__(self, host: StepHost) -> None:
         self._host = host
         self._running: set[asyncio.Task[Reply]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
         self.activity = 0
 
     @property
@@ -75,7 +76,12 @@ class QueryDesk:
         return len(self._running)
 
     async def answer(self, run: Run, command: QueryCommand) -> Reply:
-        """Return the answer of the run's handler, or why there is none. Cancelled, it cancels the handler."""
+        """Return the answer of the run's handler, or why there is none. Cancelled, it cancels the handler.
+
+        Raises:
+            ConnectionClosedError: the engine was closed meanwhile.
+
+        """
         handler = run.definition.queries.get(command.query_name)
         if handler is None:
             return replies.unknown_query(run.info.wf_type, command.query_name, run.definition.queries)
@@ -95,10 +101,13 @@ class QueryDesk:
         task.add_done_callback(self._finished)
         waiter: asyncio.Future[None] = loop.create_future()
         task.add_done_callback(lambda _: _release(waiter))
-        timer = self._host.clock.call_later(limits.query_timeout.total_seconds(), lambda: _release(waiter))
+        # The machine's time, and not the engine's: that may stand still, and the caller's patience does not.
+        timer = loop.call_later(limits.query_timeout.total_seconds(), _release, waiter)
+        self._waiters.add(waiter)
         try:
             await waiter  # and not the task: one that will not be cancelled must hold nobody up
         finally:
+            self._waiters.discard(waiter)
             timer.cancel()
             if not task.done():
                 task.cancel("the query was given up")
@@ -109,12 +118,16 @@ class QueryDesk:
         return task.result()
 
     async def close(self) -> None:
-        """Cancel what is at work."""
-        tasks = list(self._running)
-        for task in tasks:
+        """Cancel what is at work, and tell those who wait. A handler that will not be cancelled holds nobody up."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(ConnectionClosedError("the embedded engine was closed"))
+        for task in self._running:
             task.cancel("the engine was closed")
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CLOSING)
+        for _ in range(_CLOSING_TURNS):
+            if not self._running:
+                break
+            await asyncio.sleep(0)
 
     def _finished(self, task: asyncio.Task[Reply]) -> None:
         self._running.discard(task)

@@ -16,6 +16,9 @@ DEFAULT_INITIAL_DELAY_MS = 100
 DEFAULT_MULTIPLIER = 2.0
 DEFAULT_MAX_DELAY_MS = 5_000
 
+_LONGEST_MS = 36_500 * 86_400_000
+"""100 years, as for all durations."""
+
 
 class RetryPolicy(msgspec.Struct, frozen=True):
     """How a task is repeated. What is None has the default of the server's SDK.
@@ -50,9 +53,9 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
         """
         _check_number("max_attempts", self.max_attempts, int, 1)
-        _check_number("initial_delay_ms", self.initial_delay_ms, int, 0)
+        _check_delay("initial_delay_ms", self.initial_delay_ms)
         _check_number("backoff_multiplier", self.backoff_multiplier, (int, float), 1)
-        _check_number("max_delay_ms", self.max_delay_ms, int, 0)
+        _check_delay("max_delay_ms", self.max_delay_ms)
         _check_number("jitter", self.jitter, (int, float), 0)
         _check_names("retryable_errors", self.retryable_errors)
         _check_names("non_retryable_errors", self.non_retryable_errors)
@@ -80,7 +83,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             delay = float(longest) if initial else 0.0
         if self.jitter:
             delay += random.uniform(0, self.jitter) * delay
-        return round(delay)
+        return min(round(delay), _LONGEST_MS)
 
 
 def qualified_name(error: BaseException) -> str:
@@ -95,6 +98,12 @@ def _check_number(name: str, value: object, kind: type | tuple[type, ...], least
     if not isinstance(value, kind) or isinstance(value, bool) or not least <= value < 2**53:  # type: ignore[operator]
         what = "a whole number" if kind is int else "a number"
         raise InvalidInputError(f"RetryPolicy.{name} must be {what} of at least {least}, not {value!r}")
+
+
+def _check_delay(name: str, value: int | None) -> None:
+    _check_number(name, value, int, 0)
+    if value is not None and value > _LONGEST_MS:
+        raise InvalidInputError(f"RetryPolicy.{name} must be 100 years at most, {_LONGEST_MS} ms, not {value!r}")
 
 
 def _check_names(name: str, value: object) -> None:

@@ -91,8 +91,15 @@ class StepScope:
         self.check(what)
 
     def close(self) -> None:
-        """Note that the handler has returned."""
+        """Note that the handler has returned, and cancel the tasks that it has not awaited."""
         self._open = False
+        self.host.executor.cancel_branches(self._execution)
+
+    def hold_current_task(self) -> None:
+        """Let the asyncio task that is running end with the step at the latest."""
+        current = asyncio.current_task()
+        if current is not None:
+            self.host.executor.add_branch(self._execution, current)
 
     def record(self, kind: str, body: dict[str, Any], operation_id: str) -> None:
         """Append to the run's history what the step did."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
@@ -107,6 +108,35 @@ class _Definition:
         bound.apply_defaults()
         return encode(f"arguments of task {self.name!r}", bound.arguments)
 
+    def read_result_type(self) -> Any:
+        """Return what results are decoded to: the return annotation.
+
+        Raises:
+            InvalidInputError: it cannot be resolved, or no value can be decoded to it.
+
+        """
+        if self._result_type is None:
+            self._result_type = self._resolve(self._signature.return_annotation)
+        return self._result_type
+
+    def _resolve(self, annotation: Any) -> Any:
+        if annotation is inspect.Signature.empty:
+            return Any
+        # It alone: what only type checkers know of the parameters must not change the result.
+        scope = getattr(inspect.unwrap(self.function), "__globals__", {})
+        holder = types.SimpleNamespace(__annotations__={"return": annotation})
+        try:
+            resolved = typing.get_type_hints(holder, globalns=scope, include_extras=True)["return"]
+        except Exception as error:
+            raise InvalidInputError(
+                f"task {self.name!r}: its return annotation, {annotation!r}, cannot be resolved ({error}): it must be "
+                "there at run time and at module level, not under TYPE_CHECKING or in a function"
+            ) from error
+        if resolved in (typing.Never, typing.NoReturn):
+            return Any
+        check_type(f"task {self.name!r}: return", resolved)
+        return resolved
+
     def store_result(self, value: object) -> tuple[bytes, Any]:
         """Return the result encoded, and as whoever reads it gets it.
 
@@ -114,28 +144,16 @@ class _Definition:
             TaskResultError: it cannot be encoded, or is not what the return annotation says.
 
         """
-        if self._result_type is None:
-            self._result_type = _read_result_type(self.function)
         try:
             encoded = encode("result", value)
         except InvalidInputError as error:
             raise TaskResultError(f"task {self.name!r} returned what cannot be recorded: {error}") from error
         try:
-            return encoded, decode(encoded, self._result_type)
+            return encoded, decode(encoded, self.read_result_type())
         except DecodeError as error:
             raise TaskResultError(
                 f"task {self.name!r} returned what its return annotation does not say: {error}"
             ) from error
-
-
-def _read_result_type(function: Callable[..., Any]) -> Any:
-    """Return the return annotation where values can be decoded to it, else Any."""
-    try:
-        annotated = typing.get_type_hints(inspect.unwrap(function), include_extras=True).get("return", Any)
-        check_type("result", annotated)
-    except Exception:  # noqa: BLE001 - names that are there for type checkers only; types that only they understand
-        return Any
-    return annotated
 
 
 class _Call:
@@ -153,19 +171,19 @@ class _Call:
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Try the task until it succeeds, or its policy gives up."""
         definition = self._definition
+        definition.read_result_type()  # a wrong one is not to show when the work is done
+        self._scope.hold_current_task()
         self._record("task.started", args=msgspec.Raw(definition.encode_arguments(args, kwargs)))
         attempt = 0
         while not self._scope.over:
             attempt += 1
             since = self._now()
             try:
-                value = await definition.function(*args, **kwargs)
-                if not self._scope.over:
-                    return self._complete(value)
+                result = self._complete(await definition.function(*args, **kwargs))
             except GeneratorExit:  # the event loop is gone, and the coroutine is being disposed of
                 raise
             except Exception as error:
-                if self._scope.over:
+                if self._scope.over and not isinstance(error, TaskResultError):
                     self._cancel()
                     raise
                 if not self._is_tried_again(error, attempt):
@@ -179,9 +197,9 @@ class _Call:
                 self._give_up(error, since)
                 raise
             else:
-                continue
+                self._scope.check(f"task {definition.name!r}")  # it swallowed its cancellation: nobody waits for it
+                return result
             await self._sleep(delay_ms)
-        # Nobody waits for it: it swallowed its cancellation, or the handler has returned without awaiting it.
         self._cancel()
         self._scope.check(f"task {definition.name!r}")
         raise AssertionError("not reached")

@@ -128,14 +128,14 @@ async def start_three_steps(ctx: Context, first: str) -> Directive:
 
 @three_steps.step()
 async def second(ctx: Context) -> Directive:
-    visited = await ctx.store.get("visited", list)
+    visited = await ctx.store.get("visited", list, [])
     ctx.store.put("visited", [*visited, "second"])
     return ctx.next.step(named_otherwise)
 
 
 @three_steps.step(name="third")
 async def named_otherwise(ctx: Context) -> Directive:
-    visited = await ctx.store.get("visited", list)
+    visited = await ctx.store.get("visited", list, [])
     return ctx.next.complete([*visited, "third"])
 
 
@@ -201,13 +201,13 @@ async def start_collects_events(ctx: Context, busy_for: float = 0.0) -> Directiv
 
 @collects_events.event()
 async def add(ctx: Context, value: Any = "nothing was passed") -> Directive:
-    ctx.store.put("collected", [*await ctx.store.get("collected", list), value])
+    ctx.store.put("collected", [*await ctx.store.get("collected", list, []), value])
     return ctx.next.wait()
 
 
 @collects_events.event()
 async def done(ctx: Context) -> Directive:
-    return ctx.next.complete(await ctx.store.get("collected", list))
+    return ctx.next.complete(await ctx.store.get("collected", list, []))
 
 
 # --- failures
@@ -439,7 +439,7 @@ async def child_completed(ctx: Context, outcome: ChildOutcome) -> Directive:
     error = outcome.error.type if outcome.error is not None else None
     outcomes = [*await ctx.store.get("outcomes", list, []), [str(outcome.status), outcome.result, error]]
     ctx.store.put("outcomes", outcomes)
-    if len(outcomes) < await ctx.store.get("expected", int):
+    if len(outcomes) < await ctx.store.get("expected", int, 0):
         return ctx.next.wait()
     return ctx.next.complete(sorted(outcomes, key=str))
 
@@ -480,24 +480,24 @@ async def start_answers_queries(ctx: Context, items: list[str]) -> Directive:
 
 @answers_queries.event()
 async def add_item(ctx: Context, item: str, seconds: float = 0.0) -> Directive:
-    ctx.store.put("items", [*await ctx.store.get("items", list[str]), item])
+    ctx.store.put("items", [*await ctx.store.get("items", list[str], []), item])
     await asyncio.sleep(seconds)
     return ctx.next.wait()
 
 
 @answers_queries.event()
 async def close_order(ctx: Context) -> Directive:
-    return ctx.next.complete(len(await ctx.store.get("items", list[str])))
+    return ctx.next.complete(len(await ctx.store.get("items", list[str], [])))
 
 
 @answers_queries.query()
 async def items(ctx: Context) -> list[str]:
-    return await ctx.store.get("items", list[str])
+    return await ctx.store.get("items", list[str], [])
 
 
 @answers_queries.query(name="count.of")
 async def count_of(ctx: Context, item: str, *, more: int = 0) -> int:
-    return (await ctx.store.get("items", list[str])).count(item) + more
+    return (await ctx.store.get("items", list[str], [])).count(item) + more
 
 
 @answers_queries.query()

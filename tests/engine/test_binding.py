@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grctl_core.codec import encode
+from grctl_core.codec import convert, encode
+from grctl_core.run import RunStatus
 from grctl_engine.binding import Binder
+from grctl_engine.child import ChildOutcome
 from grctl_engine.errors import InputMismatchError
 
 
@@ -208,3 +210,30 @@ def test_any_takes_every_single_value_as_it_is(value):
     args, kwargs = bind(anything, value) if value is not None and not isinstance(value, dict) else ((value,), {})
     assert args == (value,)
     assert kwargs == {}
+
+
+async def named_result(ctx, result: ChildOutcome): ...
+async def named_status(ctx, status: ChildOutcome): ...
+async def named_error(ctx, error: ChildOutcome): ...
+async def named_otherwise(ctx, outcome: ChildOutcome, later: int = 5): ...
+
+
+OUTCOMES = [
+    {"status": "completed", "result": {"a": 1}, "error": None},
+    {"status": "failed", "result": None, "error": {"type": "E", "message": "m", "stack_trace": ""}},
+    {"status": "completed"},
+]
+
+
+@pytest.mark.parametrize("function", [named_result, named_status, named_error, named_otherwise])
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_parameter_of_an_outcome_may_have_any_name(function, outcome):
+    name = list(inspect.signature(function).parameters)[1]
+    expected = {name: convert(outcome, ChildOutcome)}
+    assert bind(function, outcome) == ((), expected)
+    assert bind(function, {name: outcome}) == ((), expected)  # as it is sent by hand
+
+
+def test_an_outcome_by_name_leaves_room_for_others():
+    _, bound = bind(named_otherwise, {"outcome": {"status": "completed"}, "later": 3})
+    assert bound == {"outcome": ChildOutcome(RunStatus.COMPLETED), "later": 3}

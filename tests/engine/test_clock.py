@@ -6,7 +6,25 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from grctl_core.errors import InvalidInputError
+from grctl_core.run import RunStatus
+from grctl_engine import Context, Directive, Workflow
 from grctl_engine.clock import ManualClock, SystemClock
+
+restless = Workflow(workflow_type="Restless")
+
+
+@restless.start()
+async def begin(ctx: Context, steps: int | None = None) -> Directive:
+    ctx.store.put("steps", steps)
+    return ctx.next.step(again)
+
+
+@restless.step()
+async def again(ctx: Context) -> Directive:
+    done = await ctx.store.get("done", int, 0) + 1
+    ctx.store.put("done", done)
+    return ctx.next.complete(done) if done == await ctx.store.get("steps") else ctx.next.step(again)
+
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -125,6 +143,24 @@ async def test_two_advances_at_once_come_one_after_the_other():
     at(2, "b")
     await asyncio.gather(clock.advance(1), clock.advance(1))
     assert fired == [("a", 1), ("b", 2)]
+
+
+async def test_a_moment_that_never_ends_is_an_error_and_not_a_hang(make_rig, monkeypatch):
+    monkeypatch.setattr("grctl_engine.clock.MOST_TURNS", 5_000)
+    rig = make_rig(restless)
+    ref = rig.start("Restless", wf_id="r")
+    with pytest.raises(RuntimeError, match=r"does not settle: 5,000 turns .* at 2026-01-01 00:00:00\+00:00.*for ever"):
+        await rig.advance(60)
+    assert rig.clock.now() == START
+    rig.terminate(wf_id="r")
+    await rig.advance(60)
+    assert rig.clock.now() == START + timedelta(seconds=60)
+    assert rig.engine.find_run(ref).status is RunStatus.TERMINATED
+
+
+async def test_a_long_chain_of_steps_is_no_restless_one(make_rig):
+    rig = make_rig(restless)
+    assert (await rig.result("Restless", 2_000)).result == 2_000
 
 
 async def test_the_system_clock_is_aware_and_calls_back():

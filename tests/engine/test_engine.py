@@ -198,3 +198,16 @@ async def test_a_wait_lasts_an_hour(make_rig):
 
 def test_repr_of_an_engine():
     assert repr(Rig(echo).engine) == "<Engine: Echo; 0 active runs>"
+
+
+async def test_the_end_in_an_unknown_event_abandons_no_step_that_is_over(make_rig):
+    rig = make_rig(approval)
+    ref = rig.start("OrderApproval")
+    await rig.settle()
+    assert rig.send("unknown").success
+    await rig.settle()
+    rig.terminate()
+    await rig.settle()
+    assert (await rig.kinds(ref))[-1] == "run.terminated"
+    assert rig.engine._host.executor.queued == 0
+    assert nothing(rig.held())

@@ -179,6 +179,31 @@ async def test_sleeping_steps_are_not_busy():
     assert gate.executor._sleeping == 0
 
 
+async def test_one_that_is_cancelled_as_its_slot_frees_is_skipped():
+    errors = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    gate = Gate(1)
+    await gate.submit("parent", "child", "next")
+    parent = gate.executions["parent"]
+    gate.executor.step_aside(parent)
+    await gate.turn()
+    assert gate.began == ["parent", "child"]
+    back = asyncio.create_task(gate.executor.come_back(parent))
+    await gate.turn()
+    back.cancel()
+    gate.executor._aside += 1  # a slot frees in the same turn
+    gate.executor._fill()
+    gate.executor._aside -= 1
+    assert not gate.executor._returning
+    with pytest.raises(asyncio.CancelledError):
+        await back
+    assert (parent.aside, parent.sleeping, gate.executor._aside, gate.executor._sleeping) == (0, 0, 0, 0)
+    for name in ("parent", "child", "next"):
+        await gate.release(name)
+    assert gate.executor.running == 0
+    assert errors == []
+
+
 async def test_close_waits_for_what_runs_and_starts_nothing_more():
     gate = Gate(1)
     await gate.submit("a", "b")
@@ -235,7 +260,7 @@ async def test_close_gives_up_on_a_step_that_does_not_go(caplog, monkeypatch):
     executor.submit(execution("a"))
     await asyncio.sleep(0)
     await executor.close(0, wait_for_sleepers=True)
-    assert "1 steps go on" in caplog.text
+    assert "1 steps or tasks go on" in caplog.text
     release.set()
     for _ in range(5):
         await asyncio.sleep(0)

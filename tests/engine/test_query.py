@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+import grctl
 from grctl_core.codec import decode, encode
 from grctl_core.commands import ErrorCode, QueryCommand
 from grctl_core.errors import ConnectionClosedError, UnsupportedOperationError
 from grctl_core.run import RunRef
-from grctl_engine import Context, Directive, EngineLimits, Workflow, task
+from grctl_engine import Context, Directive, EngineLimits, ManualClock, Workflow, task
 from grctl_engine.limits import LimitCode, QueryCode
 
+from .flows import Gate
 from .rig import Rig, nothing
 
 wf = Workflow(workflow_type="Order")
@@ -262,7 +264,7 @@ async def test_what_a_query_gets_is_its_own(make_rig):
 
 
 async def test_a_slow_one_is_given_up_and_harms_nobody(make_rig):
-    rig = make_rig(wf, limits=EngineLimits(query_timeout=timedelta(seconds=3), running_steps=1))
+    rig = make_rig(wf, limits=EngineLimits(query_timeout=timedelta(milliseconds=50), running_steps=1))
     ref = rig.start("Order")
     await rig.settle()
     asked = asyncio.create_task(ask(rig, ref, "slow"))
@@ -270,24 +272,22 @@ async def test_a_slow_one_is_given_up_and_harms_nobody(make_rig):
     rig.send("pay", {"amount": 4})
     await rig.settle()
     assert await answer(rig, ref, "paid") == 4
-    await rig.advance(3)
     reply = await asked
     assert reply.error.code == QueryCode.TIMED_OUT
-    assert "query 'slow' was given up after 0:00:03" in reply.error.message
+    assert "query 'slow' was given up after 0:00:00.05" in reply.error.message
     await rig.settle()
     assert ended == ["slow"]
     assert rig.engine._host.queries.running == 0
 
 
 async def test_one_that_will_not_be_cancelled_holds_nobody_up_but_counts(make_rig):
-    rig = make_rig(wf, limits=EngineLimits(query_timeout=timedelta(seconds=3), running_queries=2))
+    rig = make_rig(wf, limits=EngineLimits(query_timeout=timedelta(milliseconds=50), running_queries=2))
     ref = rig.start("Order")
     asked = [asyncio.create_task(ask(rig, ref, "stubborn")) for _ in range(2)]
     await rig.settle()
     reply = await ask(rig, ref, "paid")
     assert reply.error.code == LimitCode.QUERIES
     assert "answers 2 queries already" in reply.error.message
-    await rig.advance(3)
     assert [(await one).error.code for one in asked] == [QueryCode.TIMED_OUT] * 2
     assert rig.engine._host.queries.running == 2
     release.set()
@@ -331,17 +331,48 @@ async def test_they_run_in_no_steps_slot(make_rig):
     assert (await answer(rig, ref, "describe"))["text"] == "7"
 
 
-async def test_close_cancels_them(make_rig):
+@pytest.mark.parametrize(("name", "end"), [("slow", "slow"), ("stubborn", "swallowed")])
+async def test_close_cancels_them_and_waits_for_none(name, end, make_rig):
     rig = make_rig(wf)
     ref = rig.start("Order")
-    asked = asyncio.create_task(ask(rig, ref, "slow"))
+    asked = asyncio.create_task(ask(rig, ref, name))
     await rig.settle()
-    await rig.engine.close(grace=0)
-    reply = await asked
-    assert reply.error.code == QueryCode.FAILED
-    assert ended == ["slow"]
+    closing = asyncio.create_task(rig.engine.close(grace=0))
+    for _ in range(100):  # turns, and no time
+        await asyncio.sleep(0)
+    assert closing.done()
+    with pytest.raises(ConnectionClosedError, match="engine was closed"):
+        await asked
+    assert ended[:1] == [end]
     with pytest.raises(ConnectionClosedError):
         await ask(rig, ref, "paid")
+    release.set()
+    await asyncio.sleep(0)
+
+
+async def test_who_waits_knows_of_the_close_before_steps_have_ended(make_rig):
+    gate = Gate()
+    rig = make_rig(wf, gate.workflow)
+    rig.start("Gated", "done", wf_id="g")
+    asked = asyncio.create_task(ask(rig, rig.start("Order"), "stubborn"))
+    await rig.settle()
+    closing = asyncio.create_task(rig.engine.close(grace=60))
+    with pytest.raises(ConnectionClosedError):
+        await asked
+    assert not closing.done()
+    gate.opened.set()
+    release.set()
+    await closing
+
+
+@pytest.mark.parametrize("clock", [None, ManualClock()])
+async def test_a_client_with_defaults_learns_that_its_query_was_given_up(clock):
+    assert EngineLimits().query_timeout < timedelta(seconds=5)  # the patience of a client
+    limits = EngineLimits(query_timeout=timedelta(milliseconds=20))
+    async with await grctl.connect("memory://", workflows=[wf], clock=clock, limits=limits) as connection:
+        handle = await grctl.Client(connection=connection).start_workflow("Order", "w")
+        with pytest.raises(grctl.RefusedError, match="query 'slow' was given up after"):
+            await handle.query("slow")
 
 
 async def test_execute_leaves_queries_to_query(make_rig):

@@ -76,6 +76,16 @@ def test_names_of_errors(only, never, error, retried):
     assert RetryPolicy(retryable_errors=only, non_retryable_errors=never).retries(error) is retried
 
 
+@pytest.mark.parametrize("name", ["initial_delay_ms", "max_delay_ms"])
+def test_delays_are_100_years_at_most(name):
+    century = 36_500 * 24 * 3600 * 1000
+    RetryPolicy(**{name: century})
+    with pytest.raises(InvalidInputError, match=rf"RetryPolicy\.{name} must be 100 years at most"):
+        RetryPolicy(**{name: century + 1})
+    longest = RetryPolicy(initial_delay_ms=century, max_delay_ms=century, jitter=1e9)
+    assert longest.delay_ms(1) == century
+
+
 def test_qualified_name():
     class InnerError(Exception):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -77,21 +77,50 @@ async def test_the_result_is_what_the_record_holds_decoded_to_the_annotation(mak
     async def shared() -> list[int]:
         return kept
 
-    @task
-    async def only_for_type_checkers() -> NotThere:  # noqa: F821
-        return {"a": 1}
-
     async def body(ctx):
         receipt = await typed()
         assert receipt == Receipt("r", (1, 2))
         assert await untyped() == [1, 2]
         (await shared()).append(2)
         assert kept == [1]
-        assert await only_for_type_checkers() == {"a": 1}
         return receipt
 
     outcome, _ = await run(make_rig, body)
     assert outcome.result == {"number": "r", "lines": [1, 2]}
+
+
+async def test_what_only_type_checkers_know_of_a_parameter_leaves_the_result_alone(make_rig):
+    @task
+    async def typed(n: NotThere) -> Receipt:  # noqa: F821
+        return Receipt("r", (n,))
+
+    async def body(ctx):
+        assert await typed(1) == Receipt("r", (1,))
+
+    outcome, _ = await run(make_rig, body)
+    assert outcome.error is None
+
+
+async def test_a_return_annotation_that_cannot_be_resolved_fails_before_the_work(make_rig):
+    calls = []
+
+    @task(retry_policy=RetryPolicy(max_attempts=3))
+    async def typed() -> NotThere:  # noqa: F821
+        calls.append(1)
+
+    outcome, history = await run(make_rig, lambda _: typed())
+    assert outcome.error.type == "InvalidInputError"
+    assert "task 'typed': its return annotation, 'NotThere', cannot be resolved" in outcome.error.message
+    assert (calls, of_tasks(history)) == ([], [])
+
+
+async def test_a_task_that_never_returns(make_rig):
+    @task
+    async def fails() -> NoReturn:
+        raise ValueError("always")
+
+    outcome, _ = await run(make_rig, lambda _: fails())
+    assert outcome.error.type == "ValueError"
 
 
 async def test_what_cannot_be_recorded_fails_the_task_once(make_rig):

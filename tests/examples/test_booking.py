@@ -83,6 +83,29 @@ async def test_too_little_money(connection, client, capsys):
     assert capsys.readouterr().out.count("gave back") == 3
 
 
+@pytest.mark.parametrize("seconds", [0, 0.001, 1, 3.999])
+async def test_a_payment_before_the_last_answer_waits_for_it(seconds, connection, client, capsys):
+    handle = await client.start_workflow("BookTrip", "trip", {"city": "Rome"})
+    if seconds:
+        await connection.engine.clock.advance(seconds=seconds)
+    await handle.send("pay", {"amount": 695.0})
+    assert not (await handle.describe()).is_finished
+    await connection.engine.clock.advance(minutes=1)
+    assert await handle.result() == {"paid": 695.0, "codes": ["H-Rome", "C-Rome", "F-Rome"]}
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("city", "amount", "problem"), [("Rome", 1.0, "1.00 does not pay for it"), ("Ulm", 695.0, "no room in Ulm")]
+)
+async def test_an_early_payment_that_does_not_help(city, amount, problem, connection, client):
+    handle = await client.start_workflow("BookTrip", "trip", {"city": city})
+    await handle.send("pay", {"amount": amount})
+    await connection.engine.clock.advance(minutes=1)
+    with pytest.raises(grctl.WorkflowError, match=f"TripCancelled: {problem}"):
+        await handle.result()
+
+
 async def test_sold_out_is_not_tried_again(booking, connection, client):
     handle = await client.start_workflow("BookTrip", "trip", {"city": "Ulm"})
     await connection.engine.clock.advance(minutes=1)

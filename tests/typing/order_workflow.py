@@ -36,7 +36,11 @@ async def start(ctx: Context, order: Order, due: datetime | None = None) -> Dire
 @wf.step(name="reserve_items", timeout=5)
 async def reserve(ctx: Context) -> Directive:
     order = await ctx.store.get("order", Order)
-    assert_type(order, Order)
+    assert_type(order, Order | None)
+    assert_type(await ctx.store.get("order", Order, Order("none", 0, [])), Order)
+    assert_type(await ctx.store.get("notes", list[str], []), list[str])
+    assert_type(await ctx.store.get("qty", int, None), int | None)
+    assert_type(await ctx.store.get("qty", default=1), Any)
     anything = await ctx.store.get("order")
     assert_type(anything, Any)
     assert_type(await ctx.now(), datetime)
