@@ -83,7 +83,7 @@ class Executor:
         """Run a step now, or when its turn comes. Its code begins in a later turn of the event loop."""
         if self._closed:
             return
-        if self._has_slot and not self._returning:
+        if len(self._running) - self._aside < self._limit and not self._returning:
             self._launch(execution)
         else:
             self._queue.append(execution)
@@ -205,7 +205,8 @@ class Executor:
         error = None if task is None or task.cancelled() else task.exception()
         if isinstance(error, Exception):  # SystemExit and KeyboardInterrupt have gone through the loop already
             _log.error("step %r broke the engine", execution.step.name, exc_info=error)
-        self._fill()
+        if self._queue or self._returning:
+            self._fill()
 
     def _fill(self) -> None:
         """Give free slots away: first to steps that come back, then to those that have not begun."""

@@ -148,4 +148,4 @@ async def _perform(host: StepHost, run: Run, handler: Handler, arguments: bytes 
         details = describe_exception(error)
         return replies.query_failed(name, f"{details.type}: {details.message}")
     finally:
-        scope.close()
+        scope.open = False

@@ -52,22 +52,26 @@ class StepScope:
     Attributes:
         host: the engine.
         run: the run.
-        step_name: the step.
+        open: whether the handler has not yet returned.
     """
 
-    __slots__ = ("_execution", "_open", "host", "run", "step_name")
+    __slots__ = ("_execution", "host", "open", "run")
 
     def __init__(self, host: StepHost, run: Run, execution: StepExecution) -> None:
         self.host = host
         self.run = run
-        self.step_name = execution.step.name
+        self.open = True
         self._execution = execution
-        self._open = True
+
+    @property
+    def step_name(self) -> str:
+        """The step."""
+        return self._execution.step.name
 
     @property
     def over(self) -> bool:
         """Whether the step has ended, or was abandoned."""
-        return not self._open or self._execution.abandoned
+        return not self.open or self._execution.abandoned
 
     def check(self, what: str) -> None:
         """Make sure that the handler may do something now.
@@ -89,10 +93,6 @@ class StepScope:
     def check_reading(self, what: str) -> None:
         """Make sure that the handler may read now; errors as :meth:`check`."""
         self.check(what)
-
-    def close(self) -> None:
-        """Note that the handler has returned."""
-        self._open = False
 
     def record(self, kind: str, body: dict[str, Any], operation_id: str) -> None:
         """Append to the run's history what the step did."""

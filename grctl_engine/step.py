@@ -34,13 +34,13 @@ async def perform(host: StepHost, execution: StepExecution) -> None:
     except GeneratorExit:  # the event loop is gone, and the coroutine is being disposed of
         raise
     except BaseException as error:
-        scope.close()
+        scope.open = False
         if not execution.abandoned:
             host.feed(run, StepRaised(step.number, describe_exception(error)))
         if _is_for_the_loop(error):
             raise
         return
-    scope.close()
+    scope.open = False
     updates = context.store.take()
     if not execution.abandoned:
         host.feed(run, StepReturned(step.number, directive, updates))

@@ -157,7 +157,7 @@ async def left_over(rig):
     """Call a task where the step has ended already."""
     run = rig.engine._runs.latest("w")
     scope = StepScope(rig.engine._host, run, StepExecution(run, Step("start", None, 1, rig.clock.now())))
-    scope.close()
+    scope.open = False
     token = current_scope.set(scope)
     try:
         await double(1)
