@@ -15,14 +15,23 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from grctl.dev_server import guard
 from grctl.dev_server.errors import DevServerError
 
-__all__ = ["Broker", "find_executable"]
+try:
+    import fcntl
+except ImportError:  # Windows: a folder that is used twice goes unnoticed there
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["LOCK", "Broker", "find_executable"]
 
 START_SECONDS = 20.0
 """How long the broker may take until it listens. It reads its store first."""
+
+LOCK = "grctl-dev.lock"
+"""The file in the store folder that is locked while a broker is there."""
 
 _HOST = "127.0.0.1"
 
@@ -51,24 +60,21 @@ class Broker:
         pid: the process id of nats-server; None while it is not running.
     """
 
-    def __init__(
-        self, store_dir: Path, *, port: int | None = None, jetstream: bool = True, temporary: bool = False
-    ) -> None:
+    def __init__(self, store_dir: Path, *, port: int | None = None, jetstream: bool = True) -> None:
         """Prepare a broker.
 
         Args:
             store_dir: where JetStream keeps its files; it is made if it is not there.
             port: None for a free one.
             jetstream: whether it has JetStream.
-            temporary: whether the store is to go when our process dies before it has stopped the broker.
 
         """
         self.pid: int | None = None
         self._store_dir = store_dir
         self._port = port
         self._jetstream = jetstream
-        self._temporary = temporary
         self._guard: subprocess.Popen[bytes] | None = None
+        self._lock: BinaryIO | None = None
 
     def __repr__(self) -> str:
         return f"<Broker: {f'pid {self.pid}' if self.running else 'not running'}, port {self._port}>"
@@ -105,31 +111,38 @@ class Broker:
         if self.running:
             return
         try:
+            await self._lock_folder()
             config = self._write_config()
         except OSError as error:
+            await self.stop()
             raise DevServerError(f"the store directory {self._store_dir} cannot be used: {error}") from error
-        folder = str(self._store_dir) if self._temporary else ""
-        command = [sys.executable, "-I", "-S", guard.__file__, folder, find_executable(), "-c", str(config)]
-        with self.log_path.open("ab") as log:
-            self._guard = subprocess.Popen(  # noqa: S603, ASYNC220 - our own command line; it takes a millisecond
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
-        atexit.register(self._stop_now)
         try:
+            self._launch(config)
             await self._wait_until_it_listens()
         except BaseException:
             await self.stop()
             raise
 
+    def _launch(self, config: Path) -> None:
+        command = [sys.executable, "-I", "-S", guard.__file__, find_executable(), "-c", str(config)]
+        with self.log_path.open("ab") as log:
+            self._guard = subprocess.Popen(  # noqa: S603 - our own command line
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                # The guard holds the lock too: it is there until the broker is gone, should we go first.
+                pass_fds=() if fcntl is None or self._lock is None else (self._lock.fileno(),),
+            )
+        atexit.register(self._stop_now)
+
     async def stop(self) -> None:
         """Stop it in good order, so that its port is free. Idempotent."""
-        if self._guard is None:
-            return
-        if self._guard.stdin is not None:
-            with contextlib.suppress(OSError, ValueError):  # it is gone already
-                self._guard.stdin.write(guard.FAREWELL)
-        self._let_go()
-        await self._wait_until_it_is_gone()
+        if self._guard is not None:
+            self._let_go()
+            await self._wait_until_it_is_gone()
+        self._unlock_folder()
 
     async def kill(self) -> None:
         """Kill it, as a crash would."""
@@ -154,8 +167,43 @@ class Broker:
             raise DevServerError("the broker is not running")
         os.kill(self.pid, number)
 
-    def _write_config(self) -> Path:
+    async def _lock_folder(self) -> None:
+        """Lock the folder until :meth:`stop`; two brokers on one store would each overwrite what the other writes."""
         self._store_dir.mkdir(parents=True, exist_ok=True)
+        if fcntl is None or self._lock is not None:
+            return
+        lock = (self._store_dir / LOCK).open("a+b", buffering=0)
+        deadline = time.monotonic() + guard.STOP_SECONDS + 1
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    holder = _read_pid(lock)
+                    # One that has died may have left its guard, which is still stopping its broker.
+                    if _is_alive(holder) or time.monotonic() > deadline:
+                        raise DevServerError(
+                            f"the store directory {self._store_dir} is in use by another development server (process "
+                            f"{holder or 'unknown'}), and two of them on one folder destroy it. Stop that one, or "
+                            "choose another folder with --store-dir (store_dir=)"
+                        ) from None
+                await asyncio.sleep(0.01)
+            lock.truncate(0)
+            lock.write(b"%d" % os.getpid())
+        except BaseException:
+            lock.close()
+            raise
+        self._lock = lock
+
+    def _unlock_folder(self) -> None:
+        if self._lock is not None:
+            if fcntl is not None:  # closing would not do it: a process that ours has forked holds the file too
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.close()
+            self._lock = None
+
+    def _write_config(self) -> Path:
         for old in self._store_dir.glob("*.ports"):
             old.unlink()
         folder = json.dumps(str(self._store_dir))
@@ -207,8 +255,10 @@ class Broker:
         return f"nats-server does not start: {' '.join(fatal) or 'it says nothing'} (log: {self.log_path})"
 
     def _let_go(self) -> None:
-        """Close the guard's input: it stops the broker."""
-        if self._guard is not None and self._guard.stdin is not None:
+        """Have the guard stop the broker."""
+        if self._guard is not None and self._guard.stdin is not None and not self._guard.stdin.closed:
+            with contextlib.suppress(OSError):  # it is gone already
+                self._guard.stdin.write(guard.STOP)
             with contextlib.suppress(OSError):
                 self._guard.stdin.close()
 
@@ -232,3 +282,23 @@ class Broker:
             self._guard.stdout.close()
         self._guard = self.pid = None
         atexit.unregister(self._stop_now)
+
+
+def _read_pid(lock: BinaryIO) -> int:
+    """Return the process id that is in a lock file; 0 where there is none yet."""
+    lock.seek(0)
+    with contextlib.suppress(ValueError):
+        return int(lock.read())
+    return 0
+
+
+def _is_alive(pid: int) -> bool:
+    if not pid:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

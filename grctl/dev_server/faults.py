@@ -12,6 +12,8 @@ from enum import Enum
 
 import msgspec
 
+from grctl_core.errors import InvalidInputError
+
 __all__ = ["Fault", "Faults", "What"]
 
 
@@ -43,16 +45,35 @@ class What(Enum):
     STEP_STARTED_MISSING = "12: step.started is missing"
 
 
+_OF_COMMANDS = frozenset(
+    {
+        What.LOSE_COMMAND,
+        What.LATE_COMMAND,
+        What.LOSE_REPLY,
+        What.LATE_REPLY,
+        What.DOUBLE_REPLY,
+        What.ERROR_BUT_DONE,
+        What.ERROR_NOT_DONE,
+        What.TWO_SERVERS,
+    }
+)
+"""Those that may strike any command; each other one strikes at one place only."""
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One rule.
 
     Attributes:
         what: what goes wrong.
-        kind: of the command that it may strike, as ``"run.start"``; empty for any.
+        kind: of the command that it may strike, as ``"run.start"``; empty for any. Only for what is lost, late, doubled
+            or answered wrongly whatever it asks for: the other faults strike at one place each.
         nth: which ones of those that it may strike, counted from 1; empty for those that ``probability`` picks.
         probability: the share of those that it may strike.
         seconds: how long; see ``what``.
         count: how many; see ``what``.
+
+    Raises:
+        InvalidInputError: the fault cannot be narrowed down to a kind of command.
     """
 
     what: What
@@ -61,6 +82,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     probability: float = 1.0
     seconds: float = 0.0
     count: int = 1_000
+
+    def __post_init__(self) -> None:
+        if self.kind and self.what not in _OF_COMMANDS:
+            raise InvalidInputError(
+                f"{self.what.name} does not take a kind ({self.kind!r}): it strikes only where it can"
+            )
 
 
 class Faults:

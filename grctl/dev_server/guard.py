@@ -3,13 +3,12 @@
 A program of its own, as only another process survives a SIGKILL of ours: it waits for the end of its standard input,
 which the kernel closes with us. It needs nothing but the standard library, and is started without ``site``.
 
-    python -I -S guard.py FOLDER nats-server -c nats.conf
+    python -I -S guard.py nats-server -c nats.conf
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,15 +17,14 @@ import threading
 STOP_SECONDS = 5.0
 """How long the broker may take to stop by itself."""
 
-FAREWELL = b"."
-"""Written by one who stops the broker on purpose: its store stays."""
+STOP = b"."
+"""Written to stop the broker: the end of the input does not come while a process that ours has forked holds it too."""
 
 
-def main(folder: str, command: list[str]) -> int:
+def main(command: list[str]) -> int:
     """Run the broker; print its process id first. Return its exit code.
 
     Args:
-        folder: what to remove when the one who started us is gone without a word; empty for nothing.
         command: the broker's command line.
 
     """
@@ -34,18 +32,13 @@ def main(folder: str, command: list[str]) -> int:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     print(broker.pid, flush=True)  # noqa: T201 - read by the one who started us
-    alone = threading.Event()
-    threading.Thread(target=_stop_at_end_of_input, args=(broker, alone), daemon=True).start()
-    code = broker.wait()
-    if alone.is_set() and folder:
-        shutil.rmtree(folder, ignore_errors=True)
-    return code
+    threading.Thread(target=_stop_at_end_of_input, args=(broker,), daemon=True).start()
+    return broker.wait()
 
 
-def _stop_at_end_of_input(broker: subprocess.Popen[bytes], alone: threading.Event) -> None:
+def _stop_at_end_of_input(broker: subprocess.Popen[bytes]) -> None:
     # Not through sys.stdin: a thread that waits in it holds up the interpreter's end for a second.
-    if os.read(0, 1) != FAREWELL:
-        alone.set()
+    os.read(0, 1)
     if hasattr(signal, "SIGCONT"):
         broker.send_signal(signal.SIGCONT)  # one that was paused could not stop
     broker.terminate()
@@ -58,4 +51,4 @@ def _stop_at_end_of_input(broker: subprocess.Popen[bytes], alone: threading.Even
 if __name__ == "__main__":
     # Ctrl-C in a terminal goes to all: the one who started us decides when the broker stops.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +21,7 @@ from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.restore import restore
 from grctl.dev_server.service import Service, max_value
 from grctl.dev_server.stream import ensure_stream
+from grctl.dev_server.temporary import TemporaryFolder
 from grctl.dev_server.writer import Writer
 from grctl_core.errors import InvalidInputError
 from grctl_core.outcome import EncodedOutcome
@@ -36,7 +35,6 @@ from grctl_nats import subjects, wire
 
 __all__ = ["DevServer"]
 
-_ENOUGH_MEMORY = 1024**3
 _log = logging.getLogger("grctl.dev_server")
 
 
@@ -86,7 +84,7 @@ class DevServer:
         self._nats_url = nats_url
         self._port = port
         self._store_dir = None if store_dir is None else Path(store_dir)
-        self._temporary: Path | None = None
+        self._temporary: TemporaryFolder | None = None
         self._broker: Broker | None = None
         self._created = ""
         self._ended = 0
@@ -142,8 +140,11 @@ class DevServer:
         """
         try:
             if self._nats_url is None:
-                folder = self._store_dir or self._make_temporary()
-                self._broker = Broker(folder, port=self._port, temporary=self._store_dir is None)
+                folder = self._store_dir
+                if folder is None:
+                    self._temporary = TemporaryFolder()
+                    folder = self._temporary.path
+                self._broker = Broker(folder, port=self._port)
                 await self._broker.start()
             await self._links.open()
         except LinkLostError as error:
@@ -169,7 +170,7 @@ class DevServer:
         if self._broker is not None:
             await self._broker.stop()
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            await self._temporary.remove()
             self._temporary = None
 
     async def kill_broker(self) -> None:
@@ -213,16 +214,6 @@ class DevServer:
     async def _die(self) -> None:
         self.died.set()
         await self.broker.kill()
-
-    def _make_temporary(self) -> Path:
-        # In memory where there is plenty: a batch takes a third of the time.
-        memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of our own in it
-        folder: str | None = None
-        with contextlib.suppress(OSError):
-            if shutil.disk_usage(memory).free > _ENOUGH_MEMORY:
-                folder = str(memory)
-        self._temporary = Path(tempfile.mkdtemp(prefix="grctl-dev-", dir=folder))
-        return self._temporary
 
     def _new_engine(self) -> Engine:
         return Engine(

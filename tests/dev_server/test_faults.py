@@ -14,6 +14,7 @@ from grctl.testing import DevServer, Fault, Faults, What
 from grctl.worker import Context
 from grctl.workflow import Directive, Workflow
 from grctl_core.commands import CancelCommand, Command, DescribeCommand, ErrorCode, EventCommand, Reply
+from grctl_core.errors import InvalidInputError
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import subjects, wire
 
@@ -363,3 +364,15 @@ async def test_the_same_seed_strikes_the_same(serve: Serve) -> None:
         struck.append([faults.strikes(What.DOUBLE_REPLY, "run.start") is not None for _ in range(50)])
     assert struck[0] == struck[1]
     assert 10 < sum(struck[0]) < 40
+
+
+@pytest.mark.parametrize("what", What)
+def test_a_kind_where_it_would_do_nothing_is_refused(what: What) -> None:
+    number = what.value.partition(":")[0]
+    if number.isdigit() and what is not What.TWO_SERVERS:
+        with pytest.raises(InvalidInputError, match=f"{what.name} does not take a kind"):
+            Fault(what=what, kind="run.start")
+    else:
+        faults = Faults(Fault(what=what, kind="run.start"))
+        assert faults.strikes(what, "run.event") is None
+        assert faults.strikes(what, "run.start") is not None

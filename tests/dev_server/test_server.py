@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -71,12 +72,15 @@ async def test_also_when_what_it_served_raises() -> None:
     assert not listens(port)
 
 
-async def test_the_broker_does_not_outlive_a_process_that_is_killed() -> None:
+@pytest.mark.parametrize("broker", ["runs", "was killed"])
+async def test_neither_broker_nor_folder_outlives_a_process_that_is_killed(broker: str) -> None:
     program = (
         "import asyncio\nfrom grctl.testing import DevServer\n"
         "async def main():\n"
         "    async with DevServer() as server:\n"
-        "        print(server.broker.pid, server.broker.port, server.broker.log_path.parent, flush=True)\n"
+        "        told = server.broker.pid, server.broker.port, server.broker.log_path.parent\n"
+        f"        if {broker == 'was killed'}: await server.kill_broker()\n"
+        "        print(*told, flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
@@ -85,7 +89,8 @@ async def test_the_broker_does_not_outlive_a_process_that_is_killed() -> None:
     ) as process:
         assert process.stdout is not None
         pid, port, folder = (await asyncio.to_thread(process.stdout.readline)).split()
-        assert listens(int(port))
+        assert listens(int(port)) == (broker == "runs")
+        assert Path(folder).exists()
         process.kill()
         await asyncio.to_thread(process.wait)
 
@@ -93,6 +98,44 @@ async def test_the_broker_does_not_outlive_a_process_that_is_killed() -> None:
             return not alive(int(pid)) and not listens(int(port)) and not Path(folder).exists()
 
         await until(gone)
+
+
+async def test_two_servers_cannot_share_a_folder(tmp_path: Path) -> None:
+    async with DevServer(store_dir=tmp_path) as server:
+        said = f"{re.escape(str(tmp_path))} is in use by another development server .process {os.getpid()}"
+
+        async def refused() -> None:
+            with pytest.raises(DevServerError, match=said):
+                async with DevServer(store_dir=tmp_path):
+                    pass
+
+        await refused()
+        await server.kill_broker()
+        await refused()  # its folder stays its own
+        await server.restart_broker()
+        assert listens(server.broker.port)
+    async with DevServer(store_dir=tmp_path):
+        pass
+
+
+async def test_the_folder_of_a_server_that_was_killed_can_be_used_at_once(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\nfrom grctl.testing import DevServer\n"
+        "async def main():\n"
+        "    async with DevServer(store_dir=sys.argv[1]) as server:\n"
+        "        print(server.broker.pid, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        pid = int(await asyncio.to_thread(process.stdout.readline))
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        async with DevServer(store_dir=tmp_path):  # waits until the other one's broker is gone
+            assert not alive(pid)
 
 
 async def test_a_paused_broker_is_stopped_too() -> None:
