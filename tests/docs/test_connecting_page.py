@@ -205,9 +205,10 @@ async def no_certificate_of_ours(folder: Path) -> AsyncIterator[Attempt]:
 @case("no connection to")
 async def a_full_broker(folder: Path) -> AsyncIterator[Attempt]:
     async with Broker({"max_connections": 1}) as broker:
-        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
-        writer.write(b"CONNECT {}\r\n")
-        await writer.drain()
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        writer.write(b'CONNECT {"verbose": false}\r\nPING\r\n')
+        while await reader.readline() not in (b"PONG\r\n", b""):  # from here on it counts
+            pass
         try:
             yield attempt(broker.url)
         finally:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 import pytest
 from fake_server import new_run
 
 from grctl_core.commands import Reply, StartCommand, TerminateCommand
-from grctl_core.errors import DeliveryUnknownError, NotSentError
+from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError
 from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import NatsConnection
+from grctl_nats import connection as connection_module
 from grctl_nats import deadlines as deadlines_module
 from grctl_nats.deadlines import Deadlines
 from grctl_nats.ending import TIMEOUT_REASON
@@ -35,10 +36,21 @@ class World:
         self.looks = 0
         self.commands: list[TerminateCommand] = []
         self.sent = asyncio.Event()
-        self.deadlines = Deadlines(self.look, self.latest, self.send, self.now, TIMEOUT_REASON)
+        self.steps: list[str] = []
+        self.deadlines = Deadlines(
+            self.look,
+            self.latest,
+            self.send,
+            broker_now=self.now,
+            compare_clocks=self.compare_clocks,
+            reason=TIMEOUT_REASON,
+        )
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
+
+    async def compare_clocks(self) -> None:
+        self.steps.append("clocks")
 
     async def look(self, ref: object) -> RunInfo | None:
         assert ref == self.run.ref
@@ -53,6 +65,7 @@ class World:
 
     async def send(self, command: TerminateCommand) -> Reply:
         self.commands.append(command)
+        self.steps.append("terminate")
         self.sent.set()
         return Reply(success=True)
 
@@ -67,6 +80,7 @@ class World:
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(deadlines_module, "_AGAIN", 0.01)
+    monkeypatch.setattr(deadlines_module, "_OTHERS_LATER", (0.0, 0.0))
 
 
 async def test_a_run_that_takes_too_long_is_terminated(quick):
@@ -100,7 +114,8 @@ async def test_a_recorded_end_wins(quick, fields):
     assert (world.commands, len(world.deadlines)) == ([], 0)
 
 
-async def test_a_run_that_is_gone(quick):
+async def test_a_run_that_is_gone(quick, monkeypatch):
+    monkeypatch.setattr(deadlines_module, "_MISSING_FOR", 0.0)
     world = World()
     world.stored = None
     world.deadlines.uphold(world.run)
@@ -176,6 +191,115 @@ async def test_a_timeout_of_centuries(quick):
     world = World(timeout=timedelta(days=365 * 900))
     world.deadlines.uphold(world.run)
     await world.deadlines.close()
+
+
+async def test_the_clocks_are_compared_before_each_terminate(quick):
+    world = World()
+    world.deadlines.uphold(world.run)
+    async with asyncio.timeout(20):
+        while len(world.commands) < 2:
+            await asyncio.sleep(0.001)
+    assert world.steps[:4] == ["clocks", "terminate", "clocks", "terminate"]
+    await world.deadlines.close()
+
+
+async def test_a_healthy_run_survives_a_clock_that_was_wrong(quick):
+    world = World(timeout=timedelta(hours=1))
+    world.ahead = timedelta(hours=2)
+
+    async def compare_clocks() -> None:
+        world.ahead = timedelta()
+
+    world.deadlines._compare_clocks = compare_clocks
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 1)
+    await world.deadlines.close()
+
+
+async def test_the_starter_goes_first(quick, monkeypatch):
+    """All the others leave it time, or their commands would reach a run that has ended."""
+    monkeypatch.setattr(deadlines_module, "_OTHERS_LATER", (0.3, 0.4))
+    starter, other = World(), World()
+    other.deadlines.uphold(other.run)
+    starter.deadlines.uphold(starter.run, started_here=True)
+    async with asyncio.timeout(20):
+        await starter.sent.wait()
+    assert other.looks == 0
+    other.stored = msgspec.structs.replace(other.run, status=RunStatus.TERMINATED)
+    await other.act()
+    assert other.commands == []
+    await starter.deadlines.close()
+
+
+def test_the_others_spread():
+    assert deadlines_module._OTHERS_LATER == (1.0, 5.0)
+
+
+async def test_a_start_that_arrives_late(quick):
+    world = World(started_at=None)
+    world.stored = None
+    world.deadlines.uphold(world.run, started_here=True)
+    for _ in range(3):
+        await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 1)
+    world.stored = msgspec.structs.replace(world.run, started_at=world.now())
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+
+
+async def test_a_run_that_never_begins(quick, monkeypatch):
+    monkeypatch.setattr(deadlines_module, "_UNBEGUN_FOR", 0.03)
+    world = World(started_at=None, created_at=datetime.now(UTC))
+    world.deadlines.uphold(world.run, started_here=True)
+    await world.act()
+    assert world.commands == []
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+
+
+async def test_closed_for_good(quick):
+    world = World()
+    await world.deadlines.close()
+    world.deadlines.uphold(world.run)
+    assert len(world.deadlines) == 0
+
+
+async def test_a_closed_connection_is_not_tried_again(quick):
+    world = World()
+    world.troubles = [ConnectionClosedError("x")]
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+async def test_a_run_that_ends_while_it_is_looked_at(quick):
+    world = World()
+
+    async def latest(_: str) -> RunInfo | None:
+        world.deadlines.forget(world.run.id)
+        return world.run
+
+    world.deadlines._latest = latest
+    world.deadlines.uphold(world.run)
+    await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+async def test_a_step_of_the_wall_clock(quick, connection, monkeypatch):
+    """Somebody sets this machine's clock: the broker's goes on."""
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=1)
+
+    monkeypatch.setattr(connection_module, "datetime", Shifted)
+    assert abs(connection._broker_now() - datetime.now(UTC)) < timedelta(seconds=30)
+    await connection._compare_clocks()
+    assert abs(connection._broker_now() - datetime.now(UTC)) < timedelta(seconds=30)
 
 
 async def test_over_a_connection(quick, broker, server):

@@ -143,6 +143,28 @@ async def test_a_list_that_is_left(server, connection):
     await no_consumers(server)
 
 
+@pytest.mark.parametrize("subject", ["CONSUMER.CREATE", "STREAM.INFO"])
+async def test_a_list_that_is_cancelled_while_it_begins(server, connection, monkeypatch, subject):
+    await server.put_run(new_run())
+    reached = asyncio.Event()
+    request = link_module.Link.request
+
+    async def stuck(self, where, *args):
+        answer = await request(self, where, *args)
+        if f"$JS.API.{subject}" in where:
+            reached.set()
+            await asyncio.Event().wait()
+        return answer
+
+    monkeypatch.setattr(link_module.Link, "request", stuck)
+    listing_ = asyncio.create_task(listed(connection))
+    await asyncio.wait_for(reached.wait(), 20)
+    assert await consumers(server) == 1
+    listing_.cancel()
+    await asyncio.wait([listing_])
+    await no_consumers(server)
+
+
 async def test_a_consumer_that_vanishes_is_no_end_of_the_list(server, connection):
     await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
     runs = connection.list_runs(ALL)

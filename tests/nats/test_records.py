@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import nats
@@ -29,6 +30,10 @@ async def link(broker, server):
     await made.close()
 
 
+async def unlimited(link, subject, body, headers, reply_to):
+    await link._client.publish(subject, body, reply=reply_to, headers=headers)
+
+
 @pytest.fixture
 def records(link):
     return Records(lambda: link, 20.0)
@@ -55,6 +60,27 @@ class TestOne:
         assert (await records.next("grctl_run.a", 1)).seq == first
         assert (await records.next("grctl_run.a", first + 1)) == Record("grctl_run.a", second, b"2")
         assert await records.next("grctl_run.a", second + 1) is None
+
+
+class TestLastOfEach:
+    @pytest.mark.parametrize("most", [10, 300, 1_000])
+    async def test_requests_that_the_broker_takes(self, server, link, records, most):
+        subjects = [f"grctl_run.{'x' * 50}.{n}" for n in range(30)]
+        for subject in subjects:
+            await server.put(subject, b"")
+        sent = []
+        batch = records._batch
+
+        async def count(body: bytes):
+            sent.append(len(body))
+            return await batch(body)
+
+        records._batch = count
+        link.max_payload = most + 256
+        link._publish = functools.partial(unlimited, link)
+        assert [record.subject for record in await records.last_of_each(subjects)] == subjects
+        assert len(sent) > 1
+        assert max(sent) <= max(most, 80) + 256
 
 
 class TestPages:

@@ -175,6 +175,36 @@ class TestStart:
             await self.ended(server, connection)
             assert (await connection.request(StartCommand(wf_id="w", run=new_run()), timeout=20)).success
 
+    @pytest.mark.parametrize("started_here", [False, True])
+    async def test_a_run_that_was_terminated_and_not_watched(self, server, connection, started_here):
+        run = new_run()
+        if started_here:
+            await connection.request(StartCommand(wf_id="w", run=run), timeout=20)
+        else:
+            await server.put_run(run)
+            await connection.request(DescribeCommand(wf_id="w"), timeout=20)
+        await server.put(subjects.worker_task(run.ref), b"")
+        await connection.request(TerminateCommand(wf_id="w"), timeout=20)
+        before = kinds(server)
+        starting = asyncio.create_task(connection.request(StartCommand(wf_id="w", run=new_run()), timeout=20))
+        done, _ = await asyncio.wait([starting], timeout=0.1)
+        assert not done
+        assert kinds(server) == before
+        await server.api(f"STREAM.PURGE.{subjects.STREAM}", {"filter": subjects.worker_task(run.ref)})
+        assert (await asyncio.wait_for(starting, 20)).success
+
+    async def test_a_start_that_is_cancelled_meanwhile_does_not_free_the_next(self, server, connection):
+        run = await self.ended(server, connection)
+        for _ in range(2):
+            starting = asyncio.create_task(connection.request(StartCommand(wf_id="w", run=new_run()), timeout=20))
+            done, _ = await asyncio.wait([starting], timeout=0.1)
+            assert not done
+            starting.cancel()
+            await asyncio.wait([starting])
+        assert server.messages == []
+        await server.api(f"STREAM.PURGE.{subjects.STREAM}", {"filter": subjects.worker_task(run.ref)})
+        assert (await connection.request(StartCommand(wf_id="w", run=new_run()), timeout=20)).success
+
     async def test_other_ids_do_not_wait(self, server, connection):
         await self.ended(server, connection)
         await connection.request(StartCommand(wf_id="v", run=new_run("v")), timeout=20)

@@ -117,6 +117,10 @@ class TestServers:
     @pytest.mark.parametrize(
         "text",
         [
+            f"nats://{SECRET}/p@a",
+            f"nats://{SECRET}/p:w@a:1",
+            f"nats://{SECRET}#p@a",
+            f"nats://{SECRET}?p@a",
             f"nats://user:{SECRET}@a:x",
             f"http://user:{SECRET}@a",
             f"nats://user:{SECRET}@",
@@ -158,6 +162,51 @@ class TestLogin:
         assert said in str(caught.value)
         for secret in (SECRET, SEED, SEED[:-1]):
             assert secret not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["credentials", "nkey", "tls_ca", "tls_cert", "tls_key"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            f" {SEED[:-1]}",
+            f"SA{SEED[2:]}",
+            f" SA{SEED[2:]}\n",
+            f"{SEED}\n{SEED}",
+            CREDENTIALS,
+            f"/no/such/{SEED}",
+            "x" * 300 + SECRET,
+            f"a\x00{SECRET}",
+            Path(SEED),
+        ],
+    )
+    def test_what_is_no_path_is_not_shown(self, name, value):
+        with pytest.raises(InvalidInputError, match=name) as caught:
+            read_settings("a", **({"tls_cert": __file__} if name == "tls_key" else {}) | {name: value})
+        for secret in (SECRET, SEED[2:-1]):
+            assert secret not in str(caught.value)
+            assert secret not in repr(caught.value.__cause__)
+
+    def test_white_space_around_an_nkey(self):
+        assert read_settings("a", nkey=f" {SEED}\n").nkey == SEED
+
+    def test_a_long_path_of_a_file(self, tmp_path):
+        folder = tmp_path / ("x" * 200) / ("y" * 200)
+        folder.mkdir(parents=True)
+        (folder / "my.creds").write_text(CREDENTIALS)
+        assert read_settings("a", credentials=folder / "my.creds").credentials == str(folder / "my.creds")
+
+    def test_a_path_of_no_home(self):
+        with pytest.raises(InvalidInputError, match="credentials: there is no file '~nobody-of-this-name/x'"):
+            read_settings("a", credentials="~nobody-of-this-name/x")
+
+    @pytest.mark.parametrize("name", ["credentials", "nkey"])
+    def test_a_file_that_cannot_be_read(self, tmp_path, monkeypatch, name):
+        def refuse(path: Path) -> bytes:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        (tmp_path / "f").touch()
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(InvalidInputError, match=rf"{name}: .* cannot be read: Permission denied"):
+            read_settings("a", **{name: tmp_path / "f"})
 
     def test_reprs_hold_no_secret(self):
         settings = read_settings(f"nats://u:{SECRET}@a")

@@ -133,6 +133,18 @@ async def test_subscriptions_are_made_anew(broker, server, connection, monkeypat
         await waiting
 
 
+async def test_a_driver_that_closed_without_a_word(broker, server, connection, monkeypatch):
+    """Whoever waits for a link notes it, and does not spin until somebody else does."""
+    uplink = connection._uplink
+    link = uplink.link
+    monkeypatch.setattr(type(link._client), "is_connected", property(lambda client: client is not link._client))
+    assert not link.lost.done()
+    waiting = asyncio.create_task(uplink.wait_up())
+    await asyncio.sleep(0)
+    assert link.lost.done()
+    assert (await asyncio.wait_for(waiting, 20)).number > link.number
+
+
 async def test_one_server_of_two_is_dead(broker, server):
     for servers in (f"127.0.0.1:{free_port()},{broker.url}", f"{broker.url},127.0.0.1:{free_port()}"):
         async with await NatsConnection.open(servers, connect_timeout=20) as connection:

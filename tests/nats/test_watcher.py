@@ -11,12 +11,20 @@ from broker import Broker
 from fake_server import NOW, FakeServer, event_body, new_run
 
 from grctl_core.codec import encode
-from grctl_core.errors import AccessDeniedError, ConnectionClosedError, DecodeError, WorkflowNotFoundError
+from grctl_core.errors import (
+    AccessDeniedError,
+    ConnectionClosedError,
+    DecodeError,
+    InvalidInputError,
+    ServerError,
+    WorkflowNotFoundError,
+)
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.protocols import ConnectionEvent
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import NatsConnection, subjects, wire
 from grctl_nats import watcher as watcher_module
+from grctl_nats.records import Record
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -335,6 +343,54 @@ class TestTrouble:
                         await within(connection.watch(run.ref))
                     with pytest.raises(AccessDeniedError):
                         await within(connection.watch(RunRef(run.wf_id, run.id)))
+
+    async def test_each_wait_has_an_error_of_its_own(self, connection):
+        ref = RunRef("w", "r", "W")
+        first, second = await asyncio.wait_for(
+            asyncio.gather(connection.watch(ref), connection.watch(ref), return_exceptions=True), 20
+        )
+        assert type(first) is type(second) is WorkflowNotFoundError
+        assert str(first) == str(second)
+        assert first is not second
+
+    @pytest.mark.parametrize("error", [ServerError("x"), DecodeError("x"), InvalidInputError("x")])
+    async def test_runs_that_cannot_be_looked_at_together(self, server, connection, monkeypatch, error):
+        runs = [await going_on(server, f"w{n}") for n in range(5)]
+        for run in runs:
+            await server.end(run)
+
+        async def fail(*_: object) -> list[Record]:
+            raise error
+
+        monkeypatch.setattr(connection._records, "last_of_each", fail)
+        outcomes = await asyncio.wait_for(asyncio.gather(*(connection.watch(run.ref) for run in runs)), 20)
+        assert [outcome.run.id for outcome in outcomes] == [run.id for run in runs]
+
+    @pytest.mark.parametrize("error", [DecodeError("x"), InvalidInputError("x")])
+    async def test_a_run_that_can_never_be_looked_at(self, server, connection, monkeypatch, error):
+        run = await going_on(server)
+
+        async def fail(*_: object) -> Record:
+            raise error
+
+        monkeypatch.setattr(connection._records, "last", fail)
+        with pytest.raises(type(error)):
+            await within(connection.watch(run.ref))
+
+    async def test_a_broker_that_refuses_for_a_moment(self, server, connection, monkeypatch):
+        run = await going_on(server)
+        await server.end(run)
+        last = connection._records.last
+        refusals = [ServerError("x")]
+
+        async def fail_once(subject: str) -> Record | None:
+            if refusals:
+                raise refusals.pop()
+            return await last(subject)
+
+        monkeypatch.setattr(connection._records, "last", fail_once)
+        assert (await within(connection.watch(run.ref))).run.id == run.id
+        assert refusals == []
 
     async def test_a_cancelled_wait_is_forgotten(self, server, connection):
         run = await going_on(server)

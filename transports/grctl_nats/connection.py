@@ -16,7 +16,15 @@ from typing import Any, Self, Unpack
 
 import msgspec
 
-from grctl_core.commands import CancelCommand, Command, DescribeCommand, EventCommand, Reply, StartCommand
+from grctl_core.commands import (
+    CancelCommand,
+    Command,
+    DescribeCommand,
+    EventCommand,
+    Reply,
+    StartCommand,
+    TerminateCommand,
+)
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
 from grctl_core.history import HistoryEvent
@@ -40,7 +48,7 @@ __all__ = ["NatsConnection", "open_url"]
 _log = logging.getLogger("grctl.nats")
 
 _CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
-_ENDED_REMEMBERED = 10_000
+_REMEMBERED = 10_000
 
 
 class NatsConnection:
@@ -65,12 +73,20 @@ class NatsConnection:
         self._closer: asyncio.Task[None] | None = None
         self._closing = False
         self._closed = False
-        self._clock_ahead = timedelta()
-        self._ended: dict[str, RunRef] = {}
+        self._clock = (datetime.now(UTC), self._loop.time())
+        self._seen = _LatestRuns()
+        self._ended = _LatestRuns()
         self._warned = False
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
-        self._deadlines = Deadlines(self.find_run, self._latest, self._send, self._broker_now, TIMEOUT_REASON)
+        self._deadlines = Deadlines(
+            self.find_run,
+            self._latest,
+            self._send,
+            broker_now=self._broker_now,
+            compare_clocks=self._compare_clocks,
+            reason=TIMEOUT_REASON,
+        )
         self._watcher = Watcher(self._records, self._deadlines.uphold)
 
     @classmethod
@@ -181,14 +197,15 @@ class NatsConnection:
             reply = await self._send(command, timeout)
         except DeliveryUnknownError:
             if type(command) is StartCommand:
-                self._deadlines.uphold(command.run)  # should it have been started nevertheless
+                # should it have been started nevertheless
+                self._deadlines.uphold(command.run, started_here=True)
             raise
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
         if type(command) is StartCommand and reply.success:
-            self._deadlines.uphold(command.run)
+            self._deadlines.uphold(command.run, started_here=True)
         return reply
 
     async def _guard(self, command: Command) -> None:
@@ -198,9 +215,10 @@ class NatsConnection:
         elif type(command) is EventCommand and guards.settled_before_send and command.run is not None:
             await safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
         elif type(command) is StartCommand and guards.residue_before_start:
-            ended = self._ended.pop(command.wf_id, None)
+            ended = self._ended.get(command.wf_id)
             if ended is not None:
                 await safeguards.wait_for_residue(self._records, ended, guards.residue_within)
+                self._ended.drop(ended)
 
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
         body = wire.encode_command(command, self._sender)
@@ -212,9 +230,21 @@ class NatsConnection:
             subject = subjects.command(command.wf_id)
             message = await link.request(subject, body, headers, timeout or self._settings.request_timeout)
         try:
-            return wire.decode_reply(message.data, command, link.number)
+            reply = wire.decode_reply(message.data, command, link.number)
         except DecodeError as error:
             raise DeliveryUnknownError(f"the server answered, but {error}", link=link.number) from error
+        if reply.success:
+            self._note(command, reply)
+        return reply
+
+    def _note(self, command: Command, reply: Reply) -> None:
+        """Remember which run an id has, and which one a terminate ended; the terminate itself names the id alone."""
+        if type(command) is StartCommand:
+            self._seen.put(command.run.ref)
+        elif reply.run is not None:
+            self._seen.put(reply.run.ref)
+        if type(command) is TerminateCommand and (ended := self._seen.get(command.wf_id)) is not None:
+            self._ended.put(ended)
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
@@ -298,8 +328,7 @@ class NatsConnection:
 
     async def _prepare(self, link: Link) -> None:
         """See to it that Ground Control is behind a new link, and compare the clocks."""
-        state = await Records(lambda: link, self._settings.request_timeout).state()
-        self._clock_ahead = state.now - datetime.now(UTC)
+        await self._compare_clocks(Records(lambda: link, self._settings.request_timeout))
         if self._safeguards.second_reply_warning:
             link.on_second_reply = self._second_reply
 
@@ -330,16 +359,19 @@ class NatsConnection:
             return
         run = future.result().run
         self._deadlines.forget(run.id)
-        self._ended.pop(run.wf_id, None)
-        self._ended[run.wf_id] = run.ref
-        if len(self._ended) > _ENDED_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+        self._ended.put(run.ref)
 
     async def _latest(self, wf_id: str) -> RunInfo | None:
         return (await self._send(DescribeCommand(wf_id=wf_id))).run
 
+    async def _compare_clocks(self, records: Records | None = None) -> None:
+        state = await (records or self._records).state()
+        self._clock = (state.now, self._loop.time())
+
     def _broker_now(self) -> datetime:
-        return datetime.now(UTC) + self._clock_ahead
+        """Return the broker's time. The clock of this machine is no part of it: somebody may set that."""
+        then, read_at = self._clock
+        return then + timedelta(seconds=self._loop.time() - read_at)
 
     def _check_usable(self) -> None:
         if self._closing:
@@ -352,6 +384,27 @@ class NatsConnection:
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"
             )
+
+
+class _LatestRuns:
+    """One run for each of the workflow ids that were met last."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, RunRef] = {}
+
+    def get(self, wf_id: str) -> RunRef | None:
+        return self._runs.get(wf_id)
+
+    def put(self, run: RunRef) -> None:
+        self._runs.pop(run.wf_id, None)
+        self._runs[run.wf_id] = run
+        if len(self._runs) > _REMEMBERED:
+            del self._runs[next(iter(self._runs))]
+
+    def drop(self, run: RunRef) -> None:
+        """Forget a run, unless there is another one of its id by now."""
+        if self._runs.get(run.wf_id) == run:
+            del self._runs[run.wf_id]
 
 
 class _Shared(msgspec.Struct):

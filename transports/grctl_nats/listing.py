@@ -48,8 +48,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     """
     # The consumer first brings what it counts as pending, one record of each run, and then what is written later.
     # Asking for the last sequence before would lose the runs that are written in between.
-    consumer, pending = await _create(link, run_filter, timeout)
-    last_seq = (await Records(lambda: link, timeout).state()).last_seq if pending else 0
+    consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"_INBOX.{new_ulid()}"
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
 
@@ -62,6 +61,8 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     unsubscribe = await link.subscribe(inbox, hear)
     link.lost.add_done_callback(lost)
     try:
+        pending = await _create(link, consumer, run_filter, timeout)
+        last_seq = (await Records(lambda: link, timeout).state()).last_seq if pending else 0
         while pending > 0:
             await link.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
@@ -89,14 +90,15 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                     yield info
     finally:
         link.lost.remove_done_callback(lost)
-        await unsubscribe()
         with contextlib.suppress(NotSentError):
             await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
+        await unsubscribe()
 
 
-async def _create(link: Link, run_filter: RunFilter, timeout: float) -> tuple[str, int]:
-    """Make a consumer; return its name and how many records it will bring."""
+async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: float) -> int:
+    """Make a consumer; return how many records it will bring."""
     config = {
+        "name": consumer,
         "deliver_policy": "last_per_subject",
         "ack_policy": "none",
         "filter_subject": f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info",
@@ -106,7 +108,7 @@ async def _create(link: Link, run_filter: RunFilter, timeout: float) -> tuple[st
     }
     body = json.dumps({"stream_name": subjects.STREAM, "config": config}).encode()
     try:
-        answer = await link.request(f"$JS.API.CONSUMER.CREATE.{subjects.STREAM}", body, None, timeout)
+        answer = await link.request(f"$JS.API.CONSUMER.CREATE.{subjects.STREAM}.{consumer}", body, None, timeout)
     except NotDeliveredError as error:
         raise UnsupportedOperationError(f"the broker {link.server} has no JetStream") from error
     try:
@@ -115,7 +117,7 @@ async def _create(link: Link, run_filter: RunFilter, timeout: float) -> tuple[st
             raise ServerError(
                 f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
             )
-        return said["name"], int(said["num_pending"])
+        return int(said["num_pending"])
     except (ValueError, KeyError, AttributeError) as error:
         raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ __all__ = ["Record", "Records", "StreamState"]
 
 _GET = f"$JS.API.DIRECT.GET.{STREAM}"
 _MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; small pages keep both far away
+_FRAME = 256  # bytes of a request for several subjects, beside these
 _NO_MESSAGE, _END_OF_BATCH = "404", "204"
 
 
@@ -98,8 +99,8 @@ class Records:
     async def last_of_each(self, subjects: Sequence[str]) -> list[Record]:
         """Return the last record of every subject that has one. The subjects may hold wildcards that match few."""
         found: list[Record] = []
-        for start in range(0, len(subjects), _MOST_SUBJECTS):
-            body: dict[str, Any] = {"multi_last": list(subjects[start : start + _MOST_SUBJECTS])}
+        for asked in _pages(subjects, self._link().max_payload - _FRAME):
+            body: dict[str, Any] = {"multi_last": asked}
             while True:
                 part, left = await self._batch(json.dumps(body).encode())
                 found += part
@@ -177,6 +178,21 @@ class Records:
                 record = _record(message)
                 if record is not None:
                     found.append(record)
+
+
+def _pages(subjects: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
+    """Divide subjects among requests that the broker takes; one that is too long by itself has a request of its own."""
+    page: list[str] = []
+    size = 0
+    for subject in subjects:
+        more = len(json.dumps(subject)) + 2
+        if page and (len(page) == _MOST_SUBJECTS or size + more > most_bytes):
+            yield page
+            page, size = [], 0
+        page.append(subject)
+        size += more
+    if page:
+        yield page
 
 
 def _record(message: Msg) -> Record | None:

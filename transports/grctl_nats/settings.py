@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,10 @@ DEFAULT_SERVER = "nats://localhost:4225"
 
 _ENVIRONMENT = ("GRCTL_NATS_SERVERS", "grctl_NATS_SERVERS")
 _DEFAULT_PORT = 4222
+_SEED_LENGTH = 58
+_SEEDS = ("SU", "SA", "SO", "SN", "SC", "SX")
+_LIKE_A_SECRET = re.compile(r"S[UAONCX][A-Z2-7]{30}|eyJ[\w-]{20}|-----BEGIN")
+_LONGEST_PATH = 255
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -210,6 +215,12 @@ def _read_server(text: str) -> Server:
         host, port, user, password = parts.hostname, parts.port, parts.username, parts.password
     except ValueError:  # its text may hold a password that was taken for a port
         raise InvalidInputError(f"a server address is no URL, or its port no number up to 65535: {example}") from None
+    behind = parts.path + parts.query + parts.fragment
+    if "@" in behind:  # what looks like the host may be the beginning of a login
+        raise InvalidInputError(
+            "a server address has an '@' behind the host: write '/', '?' and '#' of a login as %2F, %3F and %23; "
+            f"{example}"
+        )
     if parts.scheme not in ("nats", "tls"):
         raise InvalidInputError(f"a server address has the scheme '{parts.scheme}://': nats:// and tls:// are possible")
     if port == 0:
@@ -253,16 +264,40 @@ def _tls_context(
 def _existing(name: str, path: str | os.PathLike[str] | None) -> str | None:
     if not path:
         return None
-    found = Path(path).expanduser()
-    if not found.is_file():
-        raise InvalidInputError(f"{name}: there is no file {str(found)!r}")
-    return str(found)
+    text = os.fspath(path)
+    found = _file(text)
+    if found is not None:
+        return str(found)
+    if not _is_plausible(text):
+        raise InvalidInputError(f"{name} is no path: pass the path of a file, not what the file holds")
+    raise InvalidInputError(f"{name}: there is no file {text.strip()!r}")
+
+
+def _file(path: str) -> Path | None:
+    try:
+        found = Path(path.strip()).expanduser()
+        return found if found.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, of no home, no path at all
+        return None
+
+
+def _is_plausible(path: str) -> bool:
+    """Whether this may be a path, and be shown in a message, rather than a secret in the place of one."""
+    path = path.strip()
+    return len(path) <= _LONGEST_PATH and path.isprintable() and not _LIKE_A_SECRET.search(path)
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{name}: {path!r} cannot be read: {error.strerror}") from None
 
 
 def _credentials(path: str | os.PathLike[str] | None) -> str | None:
     found = _existing("credentials", path)
     if found is not None:
-        text = Path(found).read_bytes()
+        text = _read("credentials", found)
         if b"BEGIN NATS USER JWT" not in text or b"BEGIN USER NKEY SEED" not in text:
             raise InvalidInputError(
                 f"credentials: {found!r} holds no JWT and seed of a user, as 'nsc generate creds' writes them"
@@ -274,13 +309,16 @@ def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:
     """Return the seed: given itself, or in a file."""
     if not nkey:
         return None
-    if isinstance(nkey, str) and nkey.startswith("SU") and len(nkey) == 58:
-        return nkey
-    if isinstance(nkey, str) and nkey.startswith("SU") and os.sep not in nkey and not Path(nkey).is_file():
-        raise InvalidInputError("nkey: this is neither a whole user seed (58 characters) nor a file")
-    path = _existing("nkey", nkey)
-    text = Path(str(path)).read_bytes().decode(errors="replace")
-    seeds = [line.strip() for line in text.splitlines() if line.startswith("SU")]
+    if isinstance(nkey, str):
+        nkey = nkey.strip()
+        if nkey.startswith("SU") and len(nkey) == _SEED_LENGTH:
+            return nkey
+        like_a_seed = nkey.startswith(_SEEDS) and os.sep not in nkey
+        if (like_a_seed or not _is_plausible(nkey)) and _file(nkey) is None:
+            raise InvalidInputError("nkey: this is neither a whole user seed (58 characters from SU on) nor a file")
+    path = str(_existing("nkey", nkey))
+    text = _read("nkey", path).decode(errors="replace")
+    seeds = [line.strip() for line in text.splitlines() if line.strip().startswith("SU")]
     if not seeds:
         raise InvalidInputError(f"nkey: {path!r} holds no user seed (a line that begins with SU)")
     return seeds[0]

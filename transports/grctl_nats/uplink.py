@@ -77,11 +77,13 @@ class Uplink:
         while True:
             if self._closed:
                 raise closed_error()
-            if self._link is not None and self._link.is_up:
-                return self._link
+            if self._link is not None:
+                if self._link.is_up:
+                    return self._link
+                self._link.lose("the driver closed it")  # or nobody would make a new one
+            if self._up.is_set():
+                await asyncio.sleep(0)  # the keeper is about to see the loss
             await self._up.wait()
-            if self._link is None or not self._link.is_up:
-                await asyncio.sleep(0)
 
     async def open(self) -> None:
         """Connect for the first time, within the connect timeout in all.

@@ -18,8 +18,10 @@ from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
     GrctlError,
+    InvalidInputError,
     UnsupportedOperationError,
     WorkflowNotFoundError,
+    own_copy,
 )
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunRef
@@ -193,6 +195,9 @@ class Watcher:
             for wait in waits:
                 self._fail(wait, error)
             return
+        except GrctlError as error:
+            await self._confirm_singly(waits, error)
+            return
         ended: list[tuple[_Wait, RunInfo, int]] = []
         for wait in waits:
             record = records.get(wait.run.run_id)
@@ -210,6 +215,17 @@ class Watcher:
             else:
                 self._goes_on(wait, info)
         await asyncio.gather(*(self._settle(wait, info, seq) for wait, info, seq in ended))
+
+    async def _confirm_singly(self, waits: list[_Wait], error: GrctlError) -> None:
+        """Look at runs that could not be looked at together: what is wrong with one of them is not with the others."""
+        if len(waits) > 1:
+            for wait in waits:
+                await self._confirm([wait])
+        elif isinstance(error, InvalidInputError | DecodeError):
+            self._fail(waits[0], error)  # it will be the same the next time
+        else:
+            _log.debug("run %s cannot be looked at: %s", waits[0].run.run_id, error)
+            self._again(waits[0], _AFTER_HINT[-1])
 
     async def _read(self, waits: list[_Wait]) -> dict[str, Record]:
         """Return the RunInfo records of those that have one; none where the broker says that the stream is gone."""
@@ -272,7 +288,7 @@ class Watcher:
     def _fail(self, wait: _Wait, error: GrctlError) -> None:
         for future in list(wait.futures):
             if not future.done():
-                future.set_exception(error)
+                future.set_exception(own_copy(error))
                 future.exception()  # one that nobody looks at is no news
 
 
