@@ -34,7 +34,8 @@ _FORGOTTEN_AFTER_NS = 30_000_000_000
 
 
 async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
-    """Iterate over the stored runs that the filter admits.
+    """Iterate over the stored runs that the filter admits, in constant memory: but for their ids (some 100 bytes each)
+    where something was written in the very moment in which the list began.
 
     Args:
         link: where to ask. When it is lost the listing ends in an error: there is no place to go on from.
@@ -46,8 +47,10 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
         DecodeError: a record cannot be decoded.
 
     """
-    # The consumer first brings what it counts as pending, one record of each run, and then what is written later.
-    # Asking for the last sequence before would lose the runs that are written in between.
+    # The consumer first brings one record of each run, and then what is written later. How many it says are pending
+    # counts of the latter what was written by the time of its answer; so where something was written while it was
+    # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
+    records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"_INBOX.{new_ulid()}"
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
@@ -61,8 +64,10 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     unsubscribe = await link.subscribe(inbox, hear)
     link.lost.add_done_callback(lost)
     try:
+        before = (await records.state()).last_seq
         pending = await _create(link, consumer, run_filter, timeout)
-        last_seq = (await Records(lambda: link, timeout).state()).last_seq if pending else 0
+        last_seq = (await records.state()).last_seq
+        seen: set[str] | None = None if last_seq == before else set()
         while pending > 0:
             await link.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
@@ -86,6 +91,10 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                 if message.metadata.sequence.stream > last_seq:
                     continue  # in the place of a purged one
                 info = wire.decode_run_info(message.data)
+                if seen is not None:
+                    if info.id in seen:
+                        continue
+                    seen.add(info.id)
                 if run_filter.admits(info):
                     yield info
     finally:
