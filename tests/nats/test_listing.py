@@ -144,10 +144,9 @@ async def test_a_list_that_is_left(server, connection):
     await no_consumers(server)
 
 
-@pytest.mark.parametrize(
-    ("subject", "nth", "made"), [("STREAM.INFO", 1, 0), ("CONSUMER.CREATE", 1, 1), ("STREAM.INFO", 2, 1)]
-)
-async def test_a_list_that_is_cancelled_while_it_begins(server, connection, monkeypatch, subject, nth, made):
+@pytest.mark.parametrize("at", [("STREAM.INFO", 1, 0), ("CONSUMER.CREATE", 1, 1), ("STREAM.INFO", 2, 1)])
+async def test_a_list_that_is_cancelled_while_it_begins(server, connection, monkeypatch, at):
+    subject, nth, made = at
     await server.put_run(new_run())
     asked = itertools.count(1)
     reached = asyncio.Event()
