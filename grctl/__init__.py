@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from grctl_core.errors import InvalidInputError as InvalidInputError
     from grctl_core.errors import NotDeliveredError as NotDeliveredError
     from grctl_core.errors import NotSentError as NotSentError
+    from grctl_core.errors import PluginError as PluginError
     from grctl_core.errors import RefusedError as RefusedError
     from grctl_core.errors import ServerError as ServerError
     from grctl_core.errors import UnsupportedOperationError as UnsupportedOperationError
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from grctl_core.errors import WorkflowTypeNotRegisteredError as WorkflowTypeNotRegisteredError
     from grctl_core.handle import WorkflowHandle as WorkflowHandle
     from grctl_core.history import HistoryEvent as HistoryEvent
+    from grctl_core.hooks import Plugin as Plugin
+    from grctl_core.hooks import hookimpl as hookimpl
     from grctl_core.outcome import ErrorDetails as ErrorDetails
     from grctl_core.outcome import Outcome as Outcome
     from grctl_core.run import RunInfo as RunInfo
@@ -64,6 +67,7 @@ _HOMES = {
         "InvalidInputError",
         "NotDeliveredError",
         "NotSentError",
+        "PluginError",
         "RefusedError",
         "ServerError",
         "UnsupportedOperationError",
@@ -78,6 +82,7 @@ _HOMES = {
     ),
     "grctl_core.handle": ("WorkflowHandle",),
     "grctl_core.history": ("HistoryEvent",),
+    "grctl_core.hooks": ("Plugin", "hookimpl"),
     "grctl_core.outcome": ("ErrorDetails", "Outcome"),
     "grctl_core.run": ("RunInfo", "RunRef", "RunStatus"),
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from grctl_core.calls import DescribeCall, StartCall
+from grctl_core.calls import DEFAULT_RETRY, NO_STATE, DescribeCall, StartCall
 from grctl_core.codec import check_type
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
 from grctl_core.errors import InvalidInputError
@@ -14,7 +14,8 @@ from grctl_core.event_loop import running_loop
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import check_id, new_ulid
 from grctl_core.operations import Operations
-from grctl_core.pipeline import Pipeline
+from grctl_core.plugin_list import PluginList
+from grctl_core.plugins import plugins_of
 from grctl_core.protocols import Connection, OnConflict
 from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
@@ -40,12 +41,21 @@ class WorkflowClient:
         connection: an open connection. It stays yours: the client never closes it. Several clients may share it.
         request_timeout: how long one attempt of a request may take, in seconds or as a timedelta; each call may have
             its own.
+        plugins: middleware around the operations, the first listed outermost: plugin objects, and names of installed
+            plugins such as ``"tracing"``, ``"logging"``, ``"retry"``. None takes the names in the environment's
+            GRCTL_PLUGINS, comma-separated, which is not read otherwise; an empty list is none.
 
     Raises:
-        InvalidInputError: ``connection`` is no connection, or the timeout is not above zero.
+        InvalidInputError: ``connection`` is no connection, the timeout is not above zero, or a plugin cannot work.
     """
 
-    def __init__(self, connection: Connection, *, request_timeout: Duration = 5.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        request_timeout: Duration = 5.0,
+        plugins: Iterable[object] | None = None,
+    ) -> None:
         if isinstance(connection, type) or not isinstance(connection, Connection):
             raise InvalidInputError(
                 f"connection must be an open Connection, not {type(connection).__name__}: "
@@ -53,7 +63,13 @@ class WorkflowClient:
             )
         self._connection = connection
         self._request_timeout = to_seconds("request_timeout", request_timeout)
-        self._operations = Operations(connection, Pipeline(), DoubtBounds())
+        self._plugins = plugins_of(plugins)
+        self._operations = Operations(connection, self._plugins.pipeline, DoubtBounds())
+
+    @property
+    def plugins(self) -> PluginList:
+        """The plugins, outermost first; ``print(client.plugins)`` shows what runs around each operation."""
+        return self._plugins
 
     @property
     def connection(self) -> Connection:
@@ -70,6 +86,7 @@ class WorkflowClient:
         on_conflict: OnConflict = "raise",
         result_type: type[T] = Any,  # type: ignore[assignment]  # the default of T
         request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
     ) -> T:
         """Start a workflow and wait for its result: :meth:`start_workflow`, then :meth:`WorkflowHandle.result`.
 
@@ -83,6 +100,7 @@ class WorkflowClient:
             on_conflict=on_conflict,
             result_type=result_type,
             request_timeout=request_timeout,
+            retry=retry,
         )
         return await handle.result()
 
@@ -96,6 +114,7 @@ class WorkflowClient:
         on_conflict: OnConflict = "raise",
         result_type: type[T] = Any,  # type: ignore[assignment]
         request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
     ) -> WorkflowHandle[T]:
         """Start a workflow; return as soon as the start is accepted.
 
@@ -110,6 +129,7 @@ class WorkflowClient:
                 most, and start.
             result_type: what to decode the result to, such as a dataclass; by default it stays plain data.
             request_timeout: how long one attempt may take; None for the client's.
+            retry: how to try again, as the retry plugin takes it; None for not at all.
 
         Raises:
             InvalidInputError: an argument is wrong; nothing was sent.
@@ -130,13 +150,13 @@ class WorkflowClient:
         timeout = self._timeout(request_timeout)
         call = StartCall(
             run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), workflow_type),
-            workflow_type=workflow_type,
             workflow_input=workflow_input,
             workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
             on_conflict=on_conflict,
             request_timeout=timeout,
+            retry=self._operations.pipeline.check_retry(retry),
         )
-        return self._handle(await self._operations.start(call), result_type)
+        return self._handle(await self._operations.start(call), result_type, call)
 
     async def get_handle(
         self,
@@ -145,6 +165,7 @@ class WorkflowClient:
         *,
         result_type: type[T] = Any,  # type: ignore[assignment]
         request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
     ) -> WorkflowHandle[T]:
         """Return a handle to a run that exists, also to one that has ended.
 
@@ -153,6 +174,7 @@ class WorkflowClient:
             run_id: a certain run; by default the latest one at this moment, and the handle stays with it.
             result_type: as for :meth:`start_workflow`.
             request_timeout: how long one attempt may take; None for the client's.
+            retry: as for :meth:`start_workflow`.
 
         Raises:
             InvalidInputError: an argument is wrong.
@@ -164,8 +186,12 @@ class WorkflowClient:
             check_type("result_type", result_type)
         check_id("workflow_id", workflow_id)
         run = RunRef(workflow_id, "" if run_id is None else check_id("run_id", run_id))
-        call = DescribeCall(run=run, request_timeout=self._timeout(request_timeout))
-        return self._handle(await self._operations.describe(call), result_type)
+        call = DescribeCall(
+            run=run,
+            request_timeout=self._timeout(request_timeout),
+            retry=self._operations.pipeline.check_retry(retry),
+        )
+        return self._handle(await self._operations.describe(call), result_type, call)
 
     def list_workflows(
         self,
@@ -205,8 +231,11 @@ class WorkflowClient:
     def __repr__(self) -> str:
         return f"<WorkflowClient over {self._connection!r}>"
 
-    def _handle(self, run_info: RunInfo, result_type: Any) -> WorkflowHandle[Any]:
-        return WorkflowHandle(self._operations, self._connection, run_info, result_type, self._request_timeout)
+    def _handle(self, run_info: RunInfo, result_type: Any, call: StartCall | DescribeCall) -> WorkflowHandle[Any]:
+        state = call.state or NO_STATE  # ten thousand handles without plugins share one
+        return WorkflowHandle(
+            self._operations, self._connection, run_info, result_type, self._request_timeout, state=state
+        )
 
     def _timeout(self, request_timeout: Duration | None) -> float:
         return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)

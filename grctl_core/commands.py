@@ -44,6 +44,12 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime = msgspec.field(default_factory=_now)
     headers: Mapping[str, str] | None = None
 
+    kind: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """Show ids, never a payload."""
+        return f"<{type(self).__name__} {self.kind} {self.id} for workflow {self.wf_id!r}>"
+
 
 class StartCommand(_Command, frozen=True, kw_only=True):
     """Start a run. ``input`` is encoded; None is sent as nil."""

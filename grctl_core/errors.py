@@ -17,6 +17,7 @@
     ├── UnsupportedOperationError             this transport or server cannot do it
     ├── EventLoopError (RuntimeError)         used outside the event loop that it belongs to
     ├── DecodeError (ValueError)              what the server holds is not what was expected
+    ├── PluginError                           a plugin broke the rules; the message names it
     ├── WorkflowError                         the run failed
     ├── WorkflowTimeoutError (TimeoutError)   the run exceeded its workflow_timeout
     └── WorkflowCancelledError (asyncio.CancelledError)
@@ -53,6 +54,7 @@ __all__ = [
     "InvalidInputError",
     "NotDeliveredError",
     "NotSentError",
+    "PluginError",
     "RefusedError",
     "ServerError",
     "UnsupportedOperationError",
@@ -186,6 +188,13 @@ class EventLoopError(GrctlError, RuntimeError):
 
 class DecodeError(GrctlError, ValueError):
     """What the server holds cannot be decoded, or is not of the type that was asked for."""
+
+
+class PluginError(GrctlError):
+    """A plugin of the client broke the rules: it called proceed twice, or returned what the hook may not return.
+
+    The message names the plugin and the hook. Whether the operation was carried out depends on when it happened.
+    """
 
 
 class WorkflowError(GrctlError):

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
-from grctl_core.calls import CancelCall, DescribeCall, QueryCall, ResultCall, SendCall, TerminateCall
+from grctl_core.calls import (
+    DEFAULT_RETRY,
+    CancelCall,
+    DescribeCall,
+    QueryCall,
+    ResultCall,
+    SendCall,
+    TerminateCall,
+)
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError, WorkflowFinishedError
 from grctl_core.event_loop import running_loop
@@ -44,6 +54,8 @@ class WorkflowHandle(Generic[T]):
         run_info: RunInfo,
         result_type: Any,
         request_timeout: float,
+        *,
+        state: Mapping[str, Any],
     ) -> None:
         self._operations = operations
         self._connection = connection
@@ -51,7 +63,10 @@ class WorkflowHandle(Generic[T]):
         self._run = run_info.ref
         self._result_type = result_type
         self._request_timeout = request_timeout
-        self._end = RunEnd(connection, self._run, result_type)
+        self._state = state
+        notifications = operations.pipeline.notifications
+        on_end = functools.partial(notifications.run_ended, state) if notifications.on_run_ended else None
+        self._end = RunEnd(connection, self._run, result_type, on_end)
         self._order = SendOrder()
         self._refused = False  # the server, or the run's record, said that the run has ended
 
@@ -104,7 +119,7 @@ class WorkflowHandle(Generic[T]):
             TimeoutError, WorkflowNotFoundError, DecodeError, ConnectionClosedError: as :meth:`result`.
 
         """
-        call = ResultCall(run=self._run, end=self._end)
+        call = ResultCall(run=self._run, end=self._end, handle_state=self._state)
         if timeout is None:
             return await self._operations.result(call)
         seconds = to_seconds("timeout", timeout)
@@ -127,6 +142,7 @@ class WorkflowHandle(Generic[T]):
         check_event: bool = True,
         idempotent: bool = False,
         request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
     ) -> None:
         """Send an event to the run. Events of one handle arrive in the order of the calls.
 
@@ -143,6 +159,7 @@ class WorkflowHandle(Generic[T]):
             idempotent: the workflow takes no harm when the event arrives twice, so it may be repeated when it is
                 unknown whether it arrived.
             request_timeout: how long one attempt may take; None for the client's.
+            retry: how to try again, as the retry plugin takes it; None for not at all.
 
         Raises:
             InvalidInputError: the name is no event of the workflow type, or the payload cannot be encoded.
@@ -159,7 +176,7 @@ class WorkflowHandle(Generic[T]):
             payload=payload,
             check_event=check_event,
             idempotent=idempotent,
-            request_timeout=self._timeout(request_timeout),
+            **self._common(request_timeout, retry),
         )
         async with self._order:
             if self._refused or self.run_info.is_finished:
@@ -170,12 +187,21 @@ class WorkflowHandle(Generic[T]):
                 )
             await self._change(self._operations.send(call))
 
-    async def query(self, query_name: str, /, *, request_timeout: Duration | None = None, **arguments: object) -> Any:
+    async def query(
+        self,
+        query_name: str,
+        /,
+        *,
+        request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
+        **arguments: object,
+    ) -> Any:
         """Ask a query handler of the run, also after the run's end.
 
         Args:
             query_name: a query that the workflow type answers.
             request_timeout: how long one attempt may take; None for the client's.
+            retry: as for :meth:`send`.
             **arguments: the handler's arguments.
 
         Raises:
@@ -186,15 +212,10 @@ class WorkflowHandle(Generic[T]):
         if not isinstance(query_name, str) or not query_name:
             raise InvalidInputError("query_name must be a string that is not empty")
         return await self._operations.query(
-            QueryCall(
-                run=self._run,
-                query_name=query_name,
-                arguments=arguments,
-                request_timeout=self._timeout(request_timeout),
-            )
+            QueryCall(run=self._run, query_name=query_name, arguments=arguments, **self._common(request_timeout, retry))
         )
 
-    async def describe(self, *, request_timeout: Duration | None = None) -> RunInfo:
+    async def describe(self, *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY) -> RunInfo:
         """Ask the server for the run's present record; :attr:`run_info` has it from then on.
 
         Raises:
@@ -202,14 +223,14 @@ class WorkflowHandle(Generic[T]):
             NotSentError, NotDeliveredError, DeliveryUnknownError: the server could not be asked.
 
         """
-        found = await self._operations.describe(
-            DescribeCall(run=self._run, request_timeout=self._timeout(request_timeout))
-        )
+        found = await self._operations.describe(DescribeCall(run=self._run, **self._common(request_timeout, retry)))
         if found.is_finished or not self._run_info.is_finished:  # concurrent answers may come in any order
             self._run_info = found
         return found
 
-    async def cancel(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+    async def cancel(
+        self, reason: str = "", *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY
+    ) -> None:
         """Ask the run to end: at once while it waits, else when its present step has ended.
 
         Returning means that the server accepted it. Wait with :meth:`outcome` for the end. Concurrent calls for one
@@ -224,12 +245,14 @@ class WorkflowHandle(Generic[T]):
                 concurrent call takes longer than this call's timeout.
 
         """
-        call = CancelCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        call = CancelCall(run=self._run, reason=_reason(reason), **self._common(request_timeout, retry))
         await self._change(self._operations.cancel(call))
 
-    async def terminate(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+    async def terminate(
+        self, reason: str = "", *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY
+    ) -> None:
         """End the run at once; a running step is abandoned. Errors as :meth:`cancel`."""
-        call = TerminateCall(run=self._run, reason=_reason(reason), request_timeout=self._timeout(request_timeout))
+        call = TerminateCall(run=self._run, reason=_reason(reason), **self._common(request_timeout, retry))
         await self._change(self._operations.terminate(call))
 
     def history(self, *, follow: bool = False) -> AsyncIterator[HistoryEvent]:
@@ -246,6 +269,18 @@ class WorkflowHandle(Generic[T]):
         running_loop("handle.history()")
         return self._connection.history(self._run, follow=follow)
 
+    @contextlib.contextmanager
+    def log_context(self) -> Iterator[None]:
+        """Have the log records of the block, and of tasks begun in it, name this run.
+
+        A logging plugin does it; with none in the client's list it does nothing, so code that is used with any client
+        may always say it.
+        """
+        with contextlib.ExitStack() as stack:
+            for enter in self._operations.pipeline.log_contexts:
+                stack.enter_context(enter(self._run))
+            yield
+
     def __repr__(self) -> str:
         info = self.run_info
         status = f" {info.status}" if info.status is not None else ""
@@ -259,8 +294,14 @@ class WorkflowHandle(Generic[T]):
             self._refused = True
             raise
 
-    def _timeout(self, request_timeout: Duration | None) -> float:
-        return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
+    def _common(self, request_timeout: Duration | None, retry: object) -> dict[str, Any]:
+        """Return the fields that all calls of a handle have."""
+        seconds = self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
+        return {
+            "request_timeout": seconds,
+            "retry": self._operations.pipeline.check_retry(retry),
+            "handle_state": self._state,
+        }
 
 
 def _reason(reason: object) -> str:

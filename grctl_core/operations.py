@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +19,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.deadline import by_deadline
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
@@ -28,7 +31,7 @@ from grctl_core.errors import (
 )
 from grctl_core.flights import Flights
 from grctl_core.outcome import Outcome
-from grctl_core.pipeline import Pipeline, resolve_once
+from grctl_core.pipeline import Pipeline
 from grctl_core.protocols import Connection
 from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
 from grctl_core.run import RunInfo, RunRef
@@ -46,12 +49,14 @@ class Operations:
 
     Attributes:
         start, send, cancel, terminate, describe, query, result: take a call of grctl_core.calls.
+        pipeline: the layers.
     """
 
     def __init__(self, connection: Connection, pipeline: Pipeline, bounds: DoubtBounds) -> None:
         self._connection = connection
+        self.pipeline = pipeline
         self._wire = Wire(connection, pipeline)
-        self._retry = pipeline.retry
+        self._listen()
         self._bounds = bounds
         self._types = TypeCache(self._wire)
         self._flights = Flights()
@@ -65,20 +70,27 @@ class Operations:
         self.query: Callable[[QueryCall], Awaitable[Any]] = around("query", self._query)
         self.result: Callable[[ResultCall], Awaitable[Outcome[Any]]] = around("result", self._result)
 
+    def _listen(self) -> None:
+        """Have the plugins told of the connection, as long as a client or one of its handles is there."""
+        notifications = self.pipeline.notifications
+        if notifications.on_connection_changed:
+            tell = functools.partial(notifications.connection_changed, self._connection)
+            weakref.finalize(self, self._connection.add_listener(tell)).atexit = False
+
     async def _start(self, call: StartCall) -> RunInfo:
         run = RunInfo(
             id=call.run.run_id,
             wf_id=call.run.wf_id,
-            wf_type=call.workflow_type,
+            wf_type=call.workflow_type or "",
             timeout=call.workflow_timeout,
             created_at=datetime.now(UTC),
         )
         encoded = None if call.workflow_input is None else encode("workflow_input", call.workflow_input)
         command = StartCommand(wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
-        attempts = StartAttempts(self._wire, command, self._bounds)
+        attempts = StartAttempts(self._wire, call, command, self._bounds)
         for replaced in range(_REPLACEMENTS + 1):
             try:
-                started: RunInfo = await self._attempts(call, attempts.proceed, settle_doubt=True)
+                started: RunInfo = await self._attempts(call, attempts.proceed, attempts.out_of_time)
             except WorkflowAlreadyRunningError as error:
                 if call.on_conflict == "attach":
                     return await self._attach(call, error)
@@ -94,7 +106,7 @@ class Operations:
         wf_id = call.run.wf_id
         active = RunRef(wf_id, conflict.run_id or "")
         try:
-            found = await self._describe(DescribeCall(run=active, request_timeout=call.request_timeout))
+            found = await self._describe(call.part(DescribeCall, run=active))
         except DeliveryUnknownError as error:
             raise conflict from error  # nothing was started: only the look at the active run failed
         if found.wf_type != call.workflow_type:
@@ -118,9 +130,9 @@ class Operations:
         run = RunRef(call.run.wf_id, conflict.run_id or "")
         try:
             await self._terminate(
-                TerminateCall(
+                call.part(
+                    TerminateCall,
                     run=run,
-                    request_timeout=call.request_timeout,
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
@@ -141,8 +153,8 @@ class Operations:
             await self._types.check_event(call.run.wf_type, call.event_name, call.request_timeout)
         payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
         command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
-        attempts = SendAttempts(self._wire, command, call.run, idempotent=call.idempotent)
-        await self._attempts(call, attempts.proceed, settle_doubt=call.idempotent)
+        attempts = SendAttempts(self._wire, call, command)
+        await self._attempts(call, attempts.proceed, attempts.out_of_time)
 
     async def _cancel(self, call: CancelCall) -> None:
         await self._end(call, CancelCommand(wf_id=call.run.wf_id, reason=call.reason))
@@ -151,18 +163,18 @@ class Operations:
         await self._end(call, TerminateCommand(wf_id=call.run.wf_id, reason=call.reason))
 
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
-        attempts = EndAttempts(self._wire, command, call.run)
+        attempts = EndAttempts(self._wire, call, command)
         await self._flights.join(
             call.run,
             call.operation,
-            lambda: self._attempts(call, attempts.proceed, settle_doubt=True),
+            lambda: self._attempts(call, attempts.proceed, attempts.out_of_time),
             call.request_timeout,
         )
 
     async def _describe(self, call: DescribeCall) -> RunInfo:
-        async def look(timeout: float) -> RunInfo:
-            run = call.run
-            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+        async def look(call: DescribeCall) -> RunInfo:
+            run, timeout = call.run, call.request_timeout
+            reply = await self._wire.send(call, DescribeCommand(wf_id=run.wf_id), timeout)
             latest = reply.run
             if latest is None and not (run.run_id and reply.error and reply.error.code == ErrorCode.NOT_FOUND):
                 raise refusal(reply, "describe", run, changes_state=False)
@@ -173,7 +185,7 @@ class Operations:
                 raise WorkflowNotFoundError(f"run {run.run_id} of workflow {run.wf_id!r} is not known")
             return found
 
-        found: RunInfo = await self._attempts(call, look, settle_doubt=False)
+        found: RunInfo = await self._attempts(call, look)
         return found
 
     async def _query(self, call: QueryCall) -> Any:
@@ -186,8 +198,8 @@ class Operations:
             wf_id=call.run.wf_id, run_id=call.run.run_id, query_name=call.query_name, arguments=arguments
         )
 
-        async def ask(timeout: float) -> Any:
-            reply = await self._wire.send(command, timeout)
+        async def ask(call: QueryCall) -> Any:
+            reply = await self._wire.send(call, command, call.request_timeout)
             if not reply.success:
                 raise refusal(reply, "query", call.run, changes_state=False)
             try:
@@ -195,20 +207,21 @@ class Operations:
             except DecodeError as error:
                 raise DecodeError(f"the answer to query {call.query_name!r} cannot be decoded: {error}") from error
 
-        return await self._attempts(call, ask, settle_doubt=False)
+        return await self._attempts(call, ask)
 
     async def _result(self, call: ResultCall) -> Outcome[Any]:
         return await call.end.wait()
 
-    async def _attempts(self, call: Any, attempt: Callable[[float], Awaitable[Any]], *, settle_doubt: bool) -> Any:
+    async def _attempts(
+        self, call: Any, attempt: Callable[[Any], Awaitable[Any]], out_of_time: Callable[[], Exception] | None = None
+    ) -> Any:
         """Make the attempts that the retry slot wants; with none there one, and one look where that left a doubt."""
 
-        def proceed(call: Any) -> Awaitable[Any]:
-            return attempt(call.request_timeout)
+        def within_deadline(call: Any) -> Awaitable[Any]:
+            return attempt(call) if call.deadline is None else by_deadline(call, attempt, out_of_time)
 
-        retry = self._retry or (resolve_once if settle_doubt else None)
         try:
-            return await (proceed(call) if retry is None else retry(call, proceed))
+            return await self.pipeline.try_with(within_deadline, call)
         except DeliveryUnknownError as error:
             if error.operation is None:  # a transport knows commands, not operations
                 error.operation, error.run = call.operation, call.run

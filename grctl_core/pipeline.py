@@ -6,56 +6,196 @@
           -> attempt layers     once per command on the wire
             -> connection.request
 
-A layer is ``async def layer(call, proceed)``. Layers become nested coroutines that run in the caller's task. With no
-layer there is nothing around the innermost function: composing returns that function itself.
+Layers become nested coroutines that run in the caller's task. With no layer there is nothing around the innermost
+function: composing returns that function itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import msgspec
 
-from grctl_core.errors import DeliveryUnknownError
+from grctl_core.calls import DEFAULT_RETRY, CommandCall
+from grctl_core.commands import Reply
+from grctl_core.errors import DeliveryUnknownError, GrctlError, InvalidInputError, PluginError
+from grctl_core.notifications import Notifications
+from grctl_core.outcome import Outcome
+from grctl_core.run import RunInfo, RunRef
 
-__all__ = ["Layer", "Pipeline", "Proceed", "compose", "resolve_once"]
+__all__ = ["Layer", "Pipeline", "RetryProceed", "compose", "resolve_once"]
 
-Proceed: TypeAlias = Callable[[Any], Awaitable[Any]]
-Layer: TypeAlias = Callable[[Any, Proceed], Awaitable[Any]]
+Inner: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+_RETURNS: Mapping[str, type | None] = {
+    "start": RunInfo,
+    "describe": RunInfo,
+    "result": Outcome,
+    "attempt": Reply,
+    "send": None,
+    "cancel": None,
+    "terminate": None,
+}
+"""What the layers of an operation must return; None: what they return is ignored. A query returns anything."""
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """What one hook of one plugin adds around an operation or an attempt.
+
+    Attributes:
+        plugin: the plugin's name.
+        hook: the hook's name.
+        function: ``async def function(call, proceed)``.
+    """
+
+    plugin: str
+    hook: str
+    function: Callable[[Any, Any], Awaitable[Any]]
+
+    def __str__(self) -> str:
+        return f"{self.plugin}.{self.hook}"
 
 
 class _OneShot:
     """A proceed that may be called once: a second call would do the operation twice."""
 
-    __slots__ = ("_inner", "_used")
+    __slots__ = ("_call", "_inner", "_layer", "used")
 
-    def __init__(self, inner: Proceed) -> None:
+    def __init__(self, inner: Inner, layer: Layer, call: Any) -> None:
         self._inner = inner
-        self._used = False
+        self._layer = layer
+        self._call = call
+        self.used = False
 
     def __call__(self, call: Any) -> Awaitable[Any]:
-        if self._used:
-            raise RuntimeError("proceed was called a second time: only the retry layer may do that")
-        self._used = True
+        if self.used:
+            raise PluginError(f"{self._layer} called proceed a second time: only grctl_retry may do that")
+        if call is not self._call:
+            _check_passed_on(self._layer, self._call, call)
+        self.used = True
         return self._inner(call)
 
 
-def _around(layer: Layer, inner: Proceed) -> Proceed:
+class RetryProceed:
+    """The proceed of the retry slot: it may be called again and again, one call after the other.
+
+    What an earlier attempt that is in doubt means for the next one is the core's affair (grctl_core.reconcile).
+    """
+
+    __slots__ = ("_announce", "_attempt", "_call", "_cancelling", "_layer", "count", "latest")
+
+    def __init__(
+        self, attempt: Inner, layer: Layer, call: Any, announce: Callable[[Any, Exception, float, int], None]
+    ) -> None:
+        self._attempt = attempt
+        self._layer = layer
+        self._call = call
+        self._announce = announce
+        self._cancelling = _cancelling()
+        self.count = 0
+        self.latest = call
+
+    def __call__(self, call: Any) -> Awaitable[Any]:
+        """Try; again, if it was tried before."""
+        if _cancelling() > self._cancelling:
+            raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
+        if call is not self._call:
+            _check_passed_on(self._layer, self._call, call)
+        self.count += 1
+        self.latest = call
+        return self._attempt(call)
+
+    def announce(self, error: Exception, delay: float) -> None:
+        """Say that it will be tried again: calls ``grctl_retry_scheduled`` of all plugins.
+
+        Args:
+            error: why.
+            delay: in how many seconds.
+
+        """
+        self._announce(self._call, error, delay, self.count + 1)
+
+
+def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
+    if type(passed) is not type(given) or (getattr(passed, "run", None) != getattr(given, "run", None)):
+        raise PluginError(
+            f"{layer} passed {type(passed).__name__} on instead of the {type(given).__name__} it got: pass the call "
+            "itself, or what call.replace(...) returns"
+        )
+
+
+def _cancelling() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _around(layer: Layer, inner: Inner, returns: type | None) -> Inner:
+    function = layer.function
+
     async def enter(call: Any) -> Any:
-        return await layer(call, _OneShot(inner))
+        proceed = _OneShot(inner, layer, call)
+        try:
+            result = await function(call, proceed)
+        except Exception as error:
+            if not isinstance(error, GrctlError) and not getattr(error, "__notes__", None):
+                error.add_note(f"raised through {layer}, {'after' if proceed.used else 'before'} it called proceed")
+            raise
+        if returns is not None and not isinstance(result, returns):
+            hint = "" if proceed.used else ", which it must when it does not call proceed"
+            raise PluginError(
+                f"{layer} returned {type(result).__name__}, not {returns.__name__}{hint}: "
+                "does a 'return await proceed(call)' lack its return?"
+            )
+        return result
 
     return enter
 
 
-def compose(layers: Sequence[Layer], innermost: Proceed) -> Proceed:
-    """Return ``innermost`` with the layers around it, the first listed outermost."""
+def _guarded(composed: Inner, returns_nothing: bool) -> Inner:  # noqa: FBT001 - of two shapes
+    """Raise a cancellation again that a layer swallowed."""
+
+    async def enter(call: Any) -> Any:
+        before = _cancelling()
+        try:
+            result = await composed(call)
+        except Exception as error:
+            if _cancelling() > before:
+                raise asyncio.CancelledError from error
+            raise
+        if _cancelling() > before:
+            raise asyncio.CancelledError
+        return None if returns_nothing else result
+
+    return enter
+
+
+def compose(layers: Sequence[Layer], innermost: Inner, what: str) -> Inner:
+    """Return ``innermost`` with the layers around it, the first listed outermost.
+
+    Args:
+        layers: what stands around it.
+        innermost: what the operation does.
+        what: the operation's name, or ``"attempt"``: says what the layers must return.
+
+    """
+    if not layers:
+        return innermost
+    returns = _RETURNS.get(what)
+    composed = innermost
     for layer in reversed(layers):
-        innermost = _around(layer, innermost)
-    return innermost
+        composed = _around(layer, composed, returns)
+    return _guarded(composed, what in _RETURNS and returns is None)
 
 
-async def resolve_once(call: Any, proceed: Proceed) -> Any:
+def _looks(call: CommandCall) -> bool:
+    """Whether a doubt is looked into once without being asked."""
+    return call.changes_state and call.settles_doubt
+
+
+async def resolve_once(call: Any, proceed: Inner) -> Any:
     """Fill an empty retry slot, for operations that can be looked into: a doubt is looked into once.
 
     The second proceed reaches the reconcile step, which knows of the doubt: it looks, and repeats only what
@@ -74,16 +214,44 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         operations: for each operation's name, its layers, outermost first.
         retry: what stands in the retry slot; None for nothing.
         attempts: layers around each command on the wire, outermost first.
+        notifications: who is told what.
+        log_contexts: what ``handle.log_context()`` enters: each takes the run and returns a context manager.
     """
 
     operations: Mapping[str, Sequence[Layer]] = {}
     retry: Layer | None = None
     attempts: Sequence[Layer] = ()
+    notifications: Notifications = Notifications()
+    log_contexts: Sequence[Callable[[RunRef], AbstractContextManager[object]]] = ()
 
-    def around_operation(self, operation: str, innermost: Proceed) -> Proceed:
+    def around_operation(self, operation: str, innermost: Inner) -> Inner:
         """Compose one operation's layers around what it does."""
-        return compose(self.operations.get(operation, ()), innermost)
+        return compose(self.operations.get(operation, ()), innermost, operation)
 
-    def around_attempt(self, innermost: Proceed) -> Proceed:
+    def around_attempt(self, innermost: Inner) -> Inner:
         """Compose the attempt layers around what sends a command."""
-        return compose(self.attempts, innermost)
+        return compose(self.attempts, innermost, "attempt")
+
+    def check_retry(self, retry: object) -> object:
+        """Return what a caller passed as ``retry=``.
+
+        Raises:
+            InvalidInputError: it asks for retries, and there is no retry plugin.
+
+        """
+        if self.retry is None and retry is not None and retry is not DEFAULT_RETRY:
+            raise InvalidInputError("retry= needs a retry plugin: Client(connection=..., plugins=['retry'])")
+        return retry
+
+    async def try_with(self, attempt: Inner, call: CommandCall) -> Any:
+        """Make the attempts that the retry slot wants; where it leaves a doubt that it never looked into, one look."""
+        layer = None if call.retry is None else self.retry
+        if layer is None:
+            return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
+        proceed = RetryProceed(attempt, layer, call, self.notifications.retry_scheduled)
+        try:
+            return await _guarded(lambda call: layer.function(call, proceed), returns_nothing=False)(call)
+        except DeliveryUnknownError:
+            if proceed.count > 1 or not _looks(call):
+                raise
+            return await proceed(proceed.latest)

@@ -7,6 +7,7 @@ A transport moves bytes: it implements :class:`Connection`, and knows nothing of
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import Enum
 from types import TracebackType
@@ -168,23 +169,37 @@ class Handle(Protocol[T]):
         check_event: bool = True,
         idempotent: bool = False,
         request_timeout: Duration | None = None,
+        retry: object = ...,
     ) -> None:
         """Send an event."""
 
-    async def query(self, query_name: str, /, *, request_timeout: Duration | None = None, **arguments: object) -> Any:
+    async def query(
+        self,
+        query_name: str,
+        /,
+        *,
+        request_timeout: Duration | None = None,
+        retry: object = ...,
+        **arguments: object,
+    ) -> Any:
         """Ask a query handler."""
 
-    async def describe(self, *, request_timeout: Duration | None = None) -> RunInfo:
+    async def describe(self, *, request_timeout: Duration | None = None, retry: object = ...) -> RunInfo:
         """Ask for the run's present record."""
 
-    async def cancel(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+    async def cancel(self, reason: str = "", *, request_timeout: Duration | None = None, retry: object = ...) -> None:
         """Ask the run to end after its present step."""
 
-    async def terminate(self, reason: str = "", *, request_timeout: Duration | None = None) -> None:
+    async def terminate(
+        self, reason: str = "", *, request_timeout: Duration | None = None, retry: object = ...
+    ) -> None:
         """End the run at once."""
 
     def history(self, *, follow: bool = False) -> AsyncIterator[HistoryEvent]:
         """Iterate over what happened in the run."""
+
+    def log_context(self) -> AbstractContextManager[None]:
+        """Have the log records of a block name this run."""
 
 
 class Client(Protocol):
@@ -200,6 +215,7 @@ class Client(Protocol):
         on_conflict: OnConflict = "raise",
         result_type: type[T] = ...,
         request_timeout: Duration | None = None,
+        retry: object = ...,
     ) -> T:
         """Start a workflow and wait for its result."""
 
@@ -213,6 +229,7 @@ class Client(Protocol):
         on_conflict: OnConflict = "raise",
         result_type: type[T] = ...,
         request_timeout: Duration | None = None,
+        retry: object = ...,
     ) -> Handle[T]:
         """Start a workflow; return as soon as the start is accepted."""
 
@@ -223,6 +240,7 @@ class Client(Protocol):
         *,
         result_type: type[T] = ...,
         request_timeout: Duration | None = None,
+        retry: object = ...,
     ) -> Handle[T]:
         """Return a handle to a run that exists, also to one that has ended."""
 

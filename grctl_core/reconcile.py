@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from grctl_core.calls import CancelCall, CommandCall, SendCall, StartCall, TerminateCall
 from grctl_core.commands import (
     CancelCommand,
     Command,
@@ -28,11 +29,12 @@ from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
     NotSentError,
+    PluginError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
     WorkflowNotFoundError,
 )
-from grctl_core.run import RunInfo, RunRef, RunStatus
+from grctl_core.run import RunInfo, RunStatus
 from grctl_core.wire import Wire, refusal
 
 __all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
@@ -60,18 +62,26 @@ class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
 class _Attempts:
     """What is known of one operation's earlier attempts: done, in doubt (``_doubt`` is set), or certainly not done."""
 
-    __slots__ = ("_doubt", "_operation", "_run", "_wire")
+    __slots__ = ("_call", "_doubt", "_operation", "_run", "_wire")
 
-    def __init__(self, wire: Wire, operation: str, run: RunRef) -> None:
+    def __init__(self, wire: Wire, call: CommandCall) -> None:
         self._wire = wire
-        self._operation = operation
-        self._run = run
+        self._call = call  # the latest: a retry plugin may pass another one on
+        self._operation = call.operation
+        self._run = call.run
         self._doubt: DeliveryUnknownError | None = None
+
+    def out_of_time(self) -> GrctlError:
+        """Return what the call ends in when its deadline passes."""
+        if self._doubt is not None:
+            return _still(self._doubt, "and the call's deadline has passed")
+        run = self._run
+        return NotSentError(f"the {self._operation} of workflow {run.wf_id!r} was not sent before its deadline")
 
     async def _send(self, command: Command, timeout: float) -> None:
         """Send the command; return when the server accepted it. What leaves a doubt is remembered."""
         try:
-            reply = await self._wire.send(command, timeout)
+            reply = await self._wire.send(self._call, command, timeout)
             if not reply.success:
                 raise refusal(reply, self._operation, self._run)
         except DeliveryUnknownError as error:
@@ -80,10 +90,10 @@ class _Attempts:
                 error.link = None  # two attempts in doubt on two links: neither link's answer settles both
             self._doubt = error
             raise
-        except GrctlError:
-            raise
-        except BaseException as error:  # a layer failed, or gave up on the attempt: who knows how far it had come
-            self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
+        except BaseException as error:
+            if isinstance(error, PluginError) or not isinstance(error, GrctlError):
+                # a layer failed, or gave up on the attempt: who knows how far it had come
+                self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
             raise
 
     def _new_doubt(self, what: str) -> DeliveryUnknownError:
@@ -100,14 +110,16 @@ class StartAttempts(_Attempts):
 
     __slots__ = ("_bounds", "_command", "_started")
 
-    def __init__(self, wire: Wire, command: StartCommand, bounds: DoubtBounds) -> None:
-        super().__init__(wire, "start", command.run.ref)
+    def __init__(self, wire: Wire, call: StartCall, command: StartCommand, bounds: DoubtBounds) -> None:
+        super().__init__(wire, call)
         self._command = command
         self._bounds = bounds
         self._started: RunInfo | None = None
 
-    async def proceed(self, timeout: float) -> RunInfo:
+    async def proceed(self, call: StartCall) -> RunInfo:
         """Make one attempt, if the run is not there already; return the record of the run that was started."""
+        self._call = call
+        timeout = call.request_timeout
         if self._started is None:
             found = None if self._doubt is None else await self._look(self._doubt, timeout)
             if found is None:
@@ -141,7 +153,7 @@ class StartAttempts(_Attempts):
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
         run = self._run
         try:
-            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await self._wire.send(self._call, DescribeCommand(wf_id=run.wf_id), timeout)
             if reply.run is not None and reply.run.id == run.run_id:
                 return reply.run
             if reply.error is not None and reply.error.code != ErrorCode.NOT_FOUND:
@@ -172,22 +184,22 @@ class StartAttempts(_Attempts):
 class SendAttempts(_Attempts):
     """The attempts of one send."""
 
-    __slots__ = ("_command", "_delivered", "_idempotent")
+    __slots__ = ("_command", "_delivered")
 
-    def __init__(self, wire: Wire, command: EventCommand, run: RunRef, *, idempotent: bool) -> None:
-        super().__init__(wire, "send", run)
+    def __init__(self, wire: Wire, call: SendCall, command: EventCommand) -> None:
+        super().__init__(wire, call)
         self._command = command
-        self._idempotent = idempotent
         self._delivered = False
 
-    async def proceed(self, timeout: float) -> None:
+    async def proceed(self, call: SendCall) -> None:
         """Make one attempt, unless an earlier one has delivered the event, or may have."""
+        self._call = call
         if self._delivered:
             return
-        if self._doubt is not None and not self._idempotent:
+        if self._doubt is not None and not call.idempotent:
             raise self._doubt
         try:
-            await self._send(self._command, timeout)
+            await self._send(self._command, call.request_timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
@@ -202,12 +214,12 @@ class EndAttempts(_Attempts):
 
     __slots__ = ("_accepted", "_command")
 
-    def __init__(self, wire: Wire, command: CancelCommand | TerminateCommand, run: RunRef) -> None:
-        super().__init__(wire, "cancel" if isinstance(command, CancelCommand) else "terminate", run)
+    def __init__(self, wire: Wire, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
+        super().__init__(wire, call)
         self._command = command
         self._accepted = False
 
-    async def proceed(self, timeout: float) -> None:
+    async def proceed(self, call: CancelCall | TerminateCall) -> None:
         """Make one attempt, if the run goes on.
 
         Raises:
@@ -215,8 +227,10 @@ class EndAttempts(_Attempts):
             WorkflowNotFoundError: there is no such run.
 
         """
+        self._call = call
         if self._accepted:
             return
+        timeout = call.request_timeout
         earlier = self._doubt
         try:
             ended = await self._look(timeout)
@@ -250,7 +264,7 @@ class EndAttempts(_Attempts):
         """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
         try:
-            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await self._wire.send(self._call, DescribeCommand(wf_id=run.wf_id), timeout)
             if not reply.success:
                 raise refusal(reply, operation, run, changes_state=False)
             latest = found = reply.run

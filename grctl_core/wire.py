@@ -1,4 +1,4 @@
-"""Attempt: one command on its way to the server, and what its reply means."""
+"""Wire: sends commands to the server, and says what its reply means."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from grctl_core.attempt import Attempt
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
 from grctl_core.errors import (
     DeliveryUnknownError,
@@ -22,28 +23,17 @@ from grctl_core.run import RunInfo, RunRef
 from grctl_core.workflow_type import TypeInfo
 
 if TYPE_CHECKING:
+    from grctl_core.calls import CommandCall
     from grctl_core.pipeline import Pipeline
     from grctl_core.protocols import Connection
 
-__all__ = ["Attempt", "Wire", "in_time", "refusal"]
+__all__ = ["Wire", "in_time", "refusal"]
 
 T = TypeVar("T")
 
 _IN_DOUBT = frozenset({ErrorCode.INTERNAL, ErrorCode.PANIC})
 _RUN_ID_LENGTH = 26
 _UNREAD = "the server's records could not be read"
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One command on the wire.
-
-    Attributes:
-        command: what is sent.
-        timeout: seconds that the reply may take.
-    """
-
-    command: Command
-    timeout: float
 
 
 class Wire:
@@ -58,9 +48,13 @@ class Wire:
     async def _request(self, attempt: Attempt) -> Reply:
         return await self.connection.request(attempt.command, timeout=attempt.timeout)
 
-    async def send(self, command: Command, timeout: float) -> Reply:
-        """Send one command; errors as :meth:`grctl_core.protocols.Connection.request`."""
-        reply: Reply = await self._send(Attempt(command=command, timeout=timeout))
+    async def send(self, call: CommandCall, command: Command, timeout: float) -> Reply:
+        """Send one command for a call; errors as :meth:`grctl_core.protocols.Connection.request`."""
+        call.state.attempts += 1
+        if call.headers:
+            command = msgspec.structs.replace(command, headers=call.headers)
+        attempt = Attempt(command=command, timeout=timeout, call=call, number=call.state.attempts)
+        reply: Reply = await self._send(attempt)
         return reply
 
     async def find_run(self, run: RunRef, timeout: float) -> RunInfo | None:

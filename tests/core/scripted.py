@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
+from grctl_core.calls import DescribeCall
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
@@ -19,7 +20,7 @@ from grctl_core.handle import WorkflowHandle
 from grctl_core.history import HistoryEvent
 from grctl_core.operations import Operations
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
-from grctl_core.pipeline import Pipeline
+from grctl_core.pipeline import Layer, Pipeline
 from grctl_core.protocols import Capabilities, ConnectionListener
 from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
@@ -210,7 +211,9 @@ def handle_to(
     connection: ScriptedConnection, run: RunInfo | None = None, pipeline: Pipeline | None = None
 ) -> WorkflowHandle[Any]:
     """A handle to a run, by default to R1, which goes on; nothing was sent for it."""
-    return client_on(connection, pipeline)._handle(run or connection.record(run_info("R1")), Any)
+    info = run or connection.record(run_info("R1"))
+    call = DescribeCall(run=info.ref, request_timeout=5.0)
+    return client_on(connection, pipeline)._handle(info, Any, call)
 
 
 def retrying(times: int) -> Pipeline:
@@ -225,7 +228,12 @@ def retrying(times: int) -> Pipeline:
                     raise
         raise AssertionError
 
-    return Pipeline(retry=retry)
+    return Pipeline(retry=layer(retry))
+
+
+def layer(function: Any) -> Layer:
+    """A layer of no plugin's."""
+    return Layer("test", function.__name__, function)
 
 
 async def settle(turns: int = 20) -> None:

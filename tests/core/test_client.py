@@ -15,7 +15,7 @@ from grctl_core.errors import DeliveryUnknownError, EventLoopError, InvalidInput
 from grctl_core.pipeline import Pipeline
 from grctl_core.run import RunStatus
 
-from .scripted import NEVER, ScriptedConnection, client_on, handle_to, run_info
+from .scripted import NEVER, ScriptedConnection, client_on, handle_to, layer, run_info
 
 BAD_IDS = ["", None, 7, b"order", "a b", "a.b", "*", "a>", "a\nb", "a\x00", "a\ud800", "a" * 2000, "a\u2028b"]
 BAD_DURATIONS = [0, -1, 0.0, timedelta(0), timedelta(seconds=-5), math.nan, math.inf, "5", True, [5], 10**400]
@@ -188,11 +188,11 @@ async def test_get_handle_is_bound_to_the_run_of_that_moment(
 async def test_get_handle_to_a_certain_run_is_a_describe_with_its_layers(connection: ScriptedConnection) -> None:
     seen: list[Any] = []
 
-    async def layer(call: Any, proceed: Any) -> Any:
+    async def around(call: Any, proceed: Any) -> Any:
         seen.append((call.operation, call.run.run_id))
         return await proceed(call)
 
-    client = client_on(connection, Pipeline(operations={"describe": [layer]}))
+    client = client_on(connection, Pipeline(operations={"describe": [layer(around)]}))
     for run_id in ("R1", "R2"):
         connection.record(run_info(run_id))
     await client.get_handle("order-1")

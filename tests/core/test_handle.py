@@ -27,7 +27,7 @@ from grctl_core.pipeline import Pipeline
 from grctl_core.protocols import Client, Handle
 from grctl_core.run import RunStatus
 
-from .scripted import OK, ScriptedConnection, client_on, handle_to, refused, run_info, settle
+from .scripted import OK, ScriptedConnection, client_on, handle_to, layer, refused, run_info, settle
 
 RAISES = {
     "failed": WorkflowError,
@@ -109,11 +109,11 @@ async def test_waiting_too_long_is_a_plain_timeout_and_the_run_goes_on(
 
 
 async def test_a_timeout_of_a_layer_keeps_its_own_words(connection: ScriptedConnection) -> None:
-    async def layer(call: Any, proceed: Any) -> Any:
+    async def around(call: Any, proceed: Any) -> Any:
         raise TimeoutError("the layer's")
 
     connection.record(run_info("R1"))
-    handle = await client_on(connection, Pipeline(operations={"result": [layer]})).get_handle("order-1")
+    handle = await client_on(connection, Pipeline(operations={"result": [layer(around)]})).get_handle("order-1")
     with pytest.raises(TimeoutError, match="the layer's"):
         await handle.result(60)
 

@@ -7,21 +7,23 @@ from typing import Any
 
 import pytest
 
-from grctl_core.errors import DeliveryUnknownError, NotSentError
-from grctl_core.pipeline import Layer, Pipeline, Proceed, compose, resolve_once
+from grctl_core.errors import DeliveryUnknownError, NotSentError, PluginError
+from grctl_core.pipeline import Layer, Pipeline, compose, resolve_once
 
-from .scripted import NEVER, ScriptedConnection, client_on, lost, retrying, settle
+from .scripted import NEVER, ScriptedConnection, client_on, layer, lost, retrying, settle
+
+Proceed = Any
 
 
 def noting(name: str, seen: list[str]) -> Layer:
-    async def layer(call: Any, proceed: Proceed) -> Any:
+    async def note(call: Any, proceed: Proceed) -> Any:
         seen.append(f"{name} in")
         try:
             return await proceed(call)
         finally:
             seen.append(f"{name} out")
 
-    return layer
+    return layer(note)
 
 
 async def echo(call: Any) -> Any:
@@ -29,7 +31,7 @@ async def echo(call: Any) -> Any:
 
 
 def test_without_layers_there_is_nothing_around_the_innermost() -> None:
-    assert compose((), echo) is echo
+    assert compose((), echo, "query") is echo
     assert Pipeline().around_operation("start", echo) is echo
     assert Pipeline().around_attempt(echo) is echo
     assert Pipeline(operations={"send": [noting("a", [])]}).around_operation("start", echo) is echo
@@ -37,7 +39,7 @@ def test_without_layers_there_is_nothing_around_the_innermost() -> None:
 
 async def test_the_first_listed_is_outermost() -> None:
     seen: list[str] = []
-    composed = compose([noting("a", seen), noting("b", seen)], echo)
+    composed = compose([noting("a", seen), noting("b", seen)], echo, "query")
     assert await composed(7) == await composed(7) == 7  # composed once, called often
     assert seen == ["a in", "b in", "b out", "a out"] * 2
 
@@ -46,7 +48,7 @@ async def test_layers_may_change_call_and_result() -> None:
     async def double(call: int, proceed: Proceed) -> int:
         return 2 * await proceed(call + 1)
 
-    assert await compose([double, double], echo)(1) == 12
+    assert await compose([layer(double), layer(double)], echo, "query")(1) == 12
 
 
 async def test_a_layer_may_answer_itself() -> None:
@@ -54,7 +56,7 @@ async def test_a_layer_may_answer_itself() -> None:
         return "cached"
 
     seen: list[str] = []
-    assert await compose([cached, noting("b", seen)], echo)(1) == "cached"
+    assert await compose([layer(cached), noting("b", seen)], echo, "query")(1) == "cached"
     assert seen == []
 
 
@@ -63,8 +65,8 @@ async def test_proceed_is_one_shot() -> None:
         await proceed(call)
         return await proceed(call)
 
-    with pytest.raises(RuntimeError, match="only the retry layer may do that"):
-        await compose([twice], echo)(1)
+    with pytest.raises(PluginError, match="only grctl_retry may do that"):
+        await compose([layer(twice)], echo, "query")(1)
 
 
 async def test_layers_run_in_the_callers_task() -> None:
@@ -73,7 +75,7 @@ async def test_layers_run_in_the_callers_task() -> None:
         return await proceed(call)
 
     task = asyncio.current_task()
-    assert await compose([whose, whose], echo)(task) is task
+    assert await compose([layer(whose), layer(whose)], echo, "query")(task) is task
 
 
 async def test_an_empty_retry_slot_looks_once() -> None:
@@ -114,7 +116,7 @@ async def test_attempt_layers_see_every_command(connection: ScriptedConnection) 
         kinds.append(attempt.command.kind)
         return await proceed(attempt)
 
-    client = client_on(connection, Pipeline(attempts=[note]))
+    client = client_on(connection, Pipeline(attempts=[layer(note)]))
     connection.script("run.start", lost())
     handle = await client.start_workflow("Order", "order-1")
     await handle.cancel()

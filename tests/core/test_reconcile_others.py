@@ -20,7 +20,7 @@ from grctl_core.errors import (
 )
 from grctl_core.pipeline import Pipeline
 
-from .scripted import NEVER, OK, ScriptedConnection, handle_to, lost, refused, retrying, run_info, settle
+from .scripted import NEVER, OK, ScriptedConnection, handle_to, layer, lost, refused, retrying, run_info, settle
 
 RUN = "R1"
 FAILED = refused(5000, message="disk full")
@@ -245,7 +245,7 @@ async def test_proceeding_after_a_success_does_nothing_more(connection: Scripted
         for _ in range(3):
             await proceed(call)
 
-    handle = handle_to(connection, pipeline=Pipeline(retry=eager))
+    handle = handle_to(connection, pipeline=Pipeline(retry=layer(eager)))
     await getattr(handle, call)("approve")
     assert connection.kinds in (["event"], ["describe", call])
 
@@ -258,7 +258,7 @@ async def test_an_event_given_up_by_the_retry_layer_is_not_sent_again(connection
         await asyncio.wait([attempt])
         await proceed(call)
 
-    handle = handle_to(connection, pipeline=Pipeline(retry=impatient))
+    handle = handle_to(connection, pipeline=Pipeline(retry=layer(impatient)))
     connection.script("run.event", NEVER)
     with pytest.raises(DeliveryUnknownError, match="was given up"):
         await handle.send("approve")

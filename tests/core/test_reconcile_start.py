@@ -31,6 +31,7 @@ from .scripted import (
     ScriptedConnection,
     already_running,
     client_on,
+    layer,
     lost,
     refused,
     retrying,
@@ -283,7 +284,7 @@ async def test_a_retry_layer_that_gives_up_on_an_attempt_leaves_a_doubt(connecti
         return NEVER
 
     connection.script("run.start", arrive)
-    await client_on(connection, Pipeline(retry=impatient)).start_workflow("Order", "order-1")
+    await client_on(connection, Pipeline(retry=layer(impatient))).start_workflow("Order", "order-1")
     assert connection.kinds == ["start", "describe"]
 
 
@@ -299,7 +300,7 @@ async def test_an_attempt_layer_that_fails_after_the_reply_leaves_a_doubt(connec
             await proceed(call)
         return await proceed(call)
 
-    client = client_on(connection, Pipeline(retry=stubborn, attempts=[broken]))
+    client = client_on(connection, Pipeline(retry=layer(stubborn), attempts=[layer(broken)]))
     await client.start_workflow("Order", "order-1")
     assert connection.kinds == ["start", "describe"]
 
@@ -308,5 +309,5 @@ async def test_proceeding_after_a_success_starts_nothing_more(connection: Script
     async def eager(call: Any, proceed: Any) -> Any:
         return [await proceed(call) for _ in range(3)][-1]
 
-    await client_on(connection, Pipeline(retry=eager)).start_workflow("Order", "order-1")
+    await client_on(connection, Pipeline(retry=layer(eager))).start_workflow("Order", "order-1")
     assert connection.kinds == ["start"]

@@ -1,0 +1,109 @@
+"""The door for plugins: from what a user lists to plugin objects.
+
+Plugins of other people come in by the entry point group ``grctl.plugins``: its name is what a list calls it, its value
+a class, or a function, that is called without arguments and returns the plugin. A table of ours is looked up first, so
+nobody takes our names over, and the environment is scanned only for names that are not ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from grctl_core.errors import InvalidInputError
+from grctl_core.plugin_list import NO_PLUGINS, PluginList
+
+__all__ = ["ENTRY_POINT_GROUP", "OURS", "VARIABLE", "load_plugin", "plugins_of"]
+
+ENTRY_POINT_GROUP = "grctl.plugins"
+VARIABLE = "GRCTL_PLUGINS"
+
+OURS: Mapping[str, str] = {
+    "logging": "grctl_logging:LoggingPlugin",
+    "retry": "grctl_retry:RetryPlugin",
+    "tracing": "grctl_tracing:TracingPlugin",
+}
+"""Name to ``module:class``. Nothing is imported before it is asked for: the core knows no plugin."""
+
+
+def plugins_of(plugins: Iterable[object] | None) -> PluginList:
+    """Return the plugins that a client is to have.
+
+    Args:
+        plugins: instances, and names of installed plugins, outermost first. None reads the names from the
+            environment's GRCTL_PLUGINS, comma-separated; it is not read otherwise.
+
+    Raises:
+        InvalidInputError: one is not there, cannot be loaded, or cannot work as it is; the message names it.
+
+    """
+    if plugins is None:
+        named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+        return _compile([_load(name, f" ({VARIABLE} in the environment names it)") for name in named if name])
+    if isinstance(plugins, str | bytes) or not isinstance(plugins, Iterable):
+        raise InvalidInputError(f"plugins must be a list of plugins and names, not {type(plugins).__name__}")
+    return _compile([_load(plugin) if isinstance(plugin, str) else plugin for plugin in plugins])
+
+
+def _compile(plugins: list[object]) -> PluginList:
+    if not plugins:
+        return NO_PLUGINS
+    from grctl_core.composition import compose_plugins  # with it comes pluggy: who has no plugin does not pay for it
+
+    return compose_plugins(plugins)
+
+
+def load_plugin(name: str) -> object:
+    """Return a new plugin of this name; errors as :func:`plugins_of`."""
+    return _load(name)
+
+
+def _load(name: str, where: str = "") -> object:
+    if name in OURS:
+        module, _, attribute = OURS[name].partition(":")
+        make = _import(name, lambda: getattr(importlib.import_module(module), attribute))
+    else:
+        make = _from_entry_points(name, where)
+    if not callable(make):
+        raise InvalidInputError(
+            f"the plugin {name!r} is {type(make).__name__}, not a class or a function that makes it"
+        )
+    try:
+        return make()
+    except Exception as error:
+        raise InvalidInputError(f"the plugin {name!r} could not be made: {type(error).__name__}: {error}") from error
+
+
+def _from_entry_points(name: str, where: str) -> Any:
+    from importlib.metadata import entry_points  # slow, and needed for foreign names alone
+
+    found = {entry.value: entry for entry in entry_points(group=ENTRY_POINT_GROUP, name=name)}
+    if not found:
+        known = sorted({*OURS, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
+        raise InvalidInputError(
+            f"no plugin is named {name!r}{where}: there are {', '.join(known)}. Others come with a package that has an "
+            f"entry point of this name in the group {ENTRY_POINT_GROUP!r}"
+        )
+    if len(found) > 1:
+        claims = " and ".join(
+            f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})" for entry in found.values()
+        )
+        raise InvalidInputError(f"two packages claim the plugin name {name!r}: {claims}. Uninstall one of them")
+    (entry,) = found.values()
+    return _import(name, entry.load)
+
+
+def _import(name: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        if name in OURS and error.name and not error.name.startswith("grctl"):
+            raise InvalidInputError(
+                f"the plugin {name!r} needs a package that is not installed ({error.name}): "
+                f'pip install "grctl-client[{name}]"'
+            ) from error
+        raise InvalidInputError(f"the plugin {name!r} cannot be imported: {error}") from error
+    except Exception as error:
+        raise InvalidInputError(f"the plugin {name!r} cannot be imported: {type(error).__name__}: {error}") from error
