@@ -1,0 +1,1 @@
+"""retry for grctl clients."""

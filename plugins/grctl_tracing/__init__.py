@@ -1,0 +1,1 @@
+"""tracing for grctl clients."""
