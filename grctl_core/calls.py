@@ -55,10 +55,7 @@ class CallState(dict[str, Any]):
         attempts: how many commands have been sent for the call so far, looks at the run included.
     """
 
-    __slots__ = ("attempts",)
-
-    def __init__(self) -> None:
-        self.attempts = 0
+    attempts = 0
 
 
 PartT = TypeVar("PartT", bound="CommandCall")

@@ -154,7 +154,7 @@ class WorkflowClient:
             workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
             on_conflict=on_conflict,
             request_timeout=timeout,
-            retry=self._operations.pipeline.check_retry(retry),
+            retry=self._operations.check_retry(retry),
         )
         return self._handle(await self._operations.start(call), result_type, call)
 
@@ -189,7 +189,7 @@ class WorkflowClient:
         call = DescribeCall(
             run=run,
             request_timeout=self._timeout(request_timeout),
-            retry=self._operations.pipeline.check_retry(retry),
+            retry=self._operations.check_retry(retry),
         )
         return self._handle(await self._operations.describe(call), result_type, call)
 

@@ -176,7 +176,9 @@ class WorkflowHandle(Generic[T]):
             payload=payload,
             check_event=check_event,
             idempotent=idempotent,
-            **self._common(request_timeout, retry),
+            request_timeout=self._timeout(request_timeout),
+            retry=self._operations.check_retry(retry),
+            handle_state=self._state,
         )
         async with self._order:
             if self._refused or self.run_info.is_finished:
@@ -212,7 +214,14 @@ class WorkflowHandle(Generic[T]):
         if not isinstance(query_name, str) or not query_name:
             raise InvalidInputError("query_name must be a string that is not empty")
         return await self._operations.query(
-            QueryCall(run=self._run, query_name=query_name, arguments=arguments, **self._common(request_timeout, retry))
+            QueryCall(
+                run=self._run,
+                query_name=query_name,
+                arguments=arguments,
+                request_timeout=self._timeout(request_timeout),
+                retry=self._operations.check_retry(retry),
+                handle_state=self._state,
+            )
         )
 
     async def describe(self, *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY) -> RunInfo:
@@ -223,7 +232,14 @@ class WorkflowHandle(Generic[T]):
             NotSentError, NotDeliveredError, DeliveryUnknownError: the server could not be asked.
 
         """
-        found = await self._operations.describe(DescribeCall(run=self._run, **self._common(request_timeout, retry)))
+        found = await self._operations.describe(
+            DescribeCall(
+                run=self._run,
+                request_timeout=self._timeout(request_timeout),
+                retry=self._operations.check_retry(retry),
+                handle_state=self._state,
+            )
+        )
         if found.is_finished or not self._run_info.is_finished:  # concurrent answers may come in any order
             self._run_info = found
         return found
@@ -245,14 +261,26 @@ class WorkflowHandle(Generic[T]):
                 concurrent call takes longer than this call's timeout.
 
         """
-        call = CancelCall(run=self._run, reason=_reason(reason), **self._common(request_timeout, retry))
+        call = CancelCall(
+            run=self._run,
+            reason=_reason(reason),
+            request_timeout=self._timeout(request_timeout),
+            retry=self._operations.check_retry(retry),
+            handle_state=self._state,
+        )
         await self._change(self._operations.cancel(call))
 
     async def terminate(
         self, reason: str = "", *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY
     ) -> None:
         """End the run at once; a running step is abandoned. Errors as :meth:`cancel`."""
-        call = TerminateCall(run=self._run, reason=_reason(reason), **self._common(request_timeout, retry))
+        call = TerminateCall(
+            run=self._run,
+            reason=_reason(reason),
+            request_timeout=self._timeout(request_timeout),
+            retry=self._operations.check_retry(retry),
+            handle_state=self._state,
+        )
         await self._change(self._operations.terminate(call))
 
     def history(self, *, follow: bool = False) -> AsyncIterator[HistoryEvent]:
@@ -294,14 +322,8 @@ class WorkflowHandle(Generic[T]):
             self._refused = True
             raise
 
-    def _common(self, request_timeout: Duration | None, retry: object) -> dict[str, Any]:
-        """Return the fields that all calls of a handle have."""
-        seconds = self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
-        return {
-            "request_timeout": seconds,
-            "retry": self._operations.pipeline.check_retry(retry),
-            "handle_state": self._state,
-        }
+    def _timeout(self, request_timeout: Duration | None) -> float:
+        return self._request_timeout if request_timeout is None else to_seconds("request_timeout", request_timeout)
 
 
 def _reason(reason: object) -> str:

@@ -50,11 +50,13 @@ class Operations:
     Attributes:
         start, send, cancel, terminate, describe, query, result: take a call of grctl_core.calls.
         pipeline: the layers.
+        check_retry: checks what a caller passed as ``retry=``.
     """
 
     def __init__(self, connection: Connection, pipeline: Pipeline, bounds: DoubtBounds) -> None:
         self._connection = connection
         self.pipeline = pipeline
+        self.check_retry = pipeline.check_retry
         self._wire = Wire(connection, pipeline)
         self._listen()
         self._bounds = bounds
