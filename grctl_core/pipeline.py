@@ -141,13 +141,14 @@ def _around(layer: Layer, inner: Inner, returns: type | None) -> Inner:
             result = await function(call, proceed)
         except Exception as error:
             if not isinstance(error, GrctlError) and not getattr(error, "__notes__", None):
-                error.add_note(f"raised through {layer}, {'after' if proceed.used else 'before'} it called proceed")
+                when = "after" if proceed.used else "before"
+                error.add_note(f"raised through {layer} {when} it called proceed with {call!r}")
             raise
         if returns is not None and not isinstance(result, returns):
-            hint = "" if proceed.used else ", which it must when it does not call proceed"
+            when = "after" if proceed.used else "without"
             raise PluginError(
-                f"{layer} returned {type(result).__name__}, not {returns.__name__}{hint}: "
-                "does a 'return await proceed(call)' lack its return?"
+                f"{layer} returned {type(result).__name__}, not {returns.__name__}, {when} calling proceed with "
+                f"{call!r}: does a 'return await proceed(call)' lack its return?"
             )
         return result
 
