@@ -6,6 +6,7 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 import pluggy
@@ -115,9 +116,10 @@ def _check_hooks(plugin: object, name: str, manager: _Manager) -> None:
             near = difflib.get_close_matches(hook, _HOOKS, 1)
             meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(_HOOKS))}"
             raise InvalidInputError(f"{where} is no hook: {meant}")
+        found = inspect.getattr_static(plugin, hook)
+        if not isinstance(found, FunctionType | MethodType | staticmethod | classmethod):
+            raise InvalidInputError(f"{where} is no method but {type(found).__name__}: write a method")
         function = getattr(plugin, hook)
-        if not callable(function):
-            raise InvalidInputError(f"{where} is no method but {type(function).__name__}")
         _check_signature(where, hook, function)
         options: Any = pluggy.PluginManager.parse_hookimpl_opts(manager, plugin, hook)
         used = sorted(option for option, value in (options or {}).items() if value)
@@ -136,10 +138,9 @@ def _check_signature(where: str, hook: str, function: Callable[..., Any]) -> Non
     is_layer = hook in _LAYERS
     fits = names == wanted if is_layer else set(names) <= set(wanted)
     if not fits or not plain:
+        given = ", ".join(str(parameter.replace(annotation=parameter.empty)) for parameter in parameters)
         how = "exactly the arguments" if is_layer else "no arguments but"
-        raise InvalidInputError(
-            f"{where} takes ({', '.join(map(str, parameters))}): a method for it has {how} ({', '.join(wanted)})"
-        )
+        raise InvalidInputError(f"{where} takes ({given}): a method for it has {how} ({', '.join(wanted)})")
     is_coroutine = inspect.iscoroutinefunction(function)
     if is_layer and not is_coroutine:
         raise InvalidInputError(f"{where} must be a coroutine function: write 'async def {hook}'")
@@ -155,5 +156,5 @@ def _check_order(plugins: Sequence[object], names: Sequence[str]) -> None:
                     f"plugin {names[position]!r} is listed before {other!r}, and should stand after it: the first "
                     "listed is outermost",
                     UserWarning,
-                    stacklevel=4,
+                    stacklevel=6,  # the line that makes the client
                 )
