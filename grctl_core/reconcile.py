@@ -130,24 +130,24 @@ class StartAttempts(_Attempts):
         return self._started
 
     async def _start(self, timeout: float) -> RunInfo:
-        run = self._command.run
+        run, earlier = self._command.run, self._doubt
         try:
             await self._send(self._command, timeout)
             return run
         except WorkflowAlreadyRunningError as error:
             if error.run_id != run.id:
-                if self._doubt is None:
+                if earlier is None:
                     raise
-                raise _still(self._doubt, f"and sending it again failed: {error}") from error
+                raise _still(earlier, f"and sending it again failed: {error}") from error
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
             self._doubt = self._new_doubt("is recorded")
             return await self._begun(run, self._doubt, timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
-            if self._doubt is None:
+            if earlier is None:
                 raise
-            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+            raise _still(earlier, f"and sending it again failed: {error}") from error
 
     async def _look(self, doubt: DeliveryUnknownError, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
@@ -196,16 +196,17 @@ class SendAttempts(_Attempts):
         self._call = call
         if self._delivered:
             return
-        if self._doubt is not None and not call.idempotent:
-            raise self._doubt
+        earlier = self._doubt
+        if earlier is not None and not call.idempotent:
+            raise earlier
         try:
             await self._send(self._command, call.request_timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
-            if self._doubt is None:
+            if earlier is None:
                 raise
-            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+            raise _still(earlier, f"and sending it again failed: {error}") from error
         self._delivered = True
 
 
