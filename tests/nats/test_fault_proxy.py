@@ -180,7 +180,7 @@ async def test_a_reply_that_is_garbled(broker, server):
     faults = Faults()
     faults.corrupt(replies(), nth=1)
     async with through(broker, faults) as connection:
-        with pytest.raises(DeliveryUnknownError, match="answered, but .* cannot be decoded"):
+        with pytest.raises(DeliveryUnknownError, match=r"answered, but .* cannot be decoded"):
             await connection.request(EventCommand(wf_id="w", event_name="e"), timeout=LONG)
         await connection.request(asking(), timeout=LONG)
 
