@@ -358,7 +358,7 @@ class RecordingTransport:
 
     async def _answer(self, name: str, what: object, timeout: float | None, carry_out: Callable[[], Any]) -> Any:
         """Do what the script says; the order of the script is the order in which commands come."""
-        answer = self._next(name, what)
+        answer = self._next(name, what) if self._connected else Answer()  # what is not sent uses up no script
         link = self._link
         await asyncio.sleep(0)  # as any transport would, so that no caller keeps the loop for itself
         self._check_usable()

@@ -109,7 +109,7 @@ class Echo:
 
 @pytest.fixture
 async def echo():
-    async with asyncio.timeout(60), Echo() as running:
+    async with Echo() as running:
         yield running
 
 
@@ -242,6 +242,23 @@ async def test_what_is_throttled_comes_whole_and_waits_for_each_byte(echo):
         assert await reader.readexactly(len(sent)) == sent
         await hang_up(reader, writer)
     assert waits == [0.01] * (len(b"INFO {}\r\n") + len(sent))
+
+
+async def test_nothing_comes_into_the_middle_of_a_throttled_frame(echo):
+    async def sleep(_):
+        held.release()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    faults = Faults(sleep=sleep)
+    held = faults.hold(frames(Direction.TO_SERVER, subject="a"))
+    faults.throttle(100, Direction.TO_SERVER)
+    a, b = b"PUB a 1\r\nx\r\n", b"PUB b 1\r\nx\r\n"
+    async with FaultProxy(echo.url, faults) as proxy:
+        reader, writer = await dial(proxy)
+        writer.write(a + b)
+        assert await reader.readexactly(len(a + b)) == b + a
+        await hang_up(reader, writer)
 
 
 async def test_half_of_a_frame_at_the_end_is_passed_on(echo):

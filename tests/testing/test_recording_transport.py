@@ -49,12 +49,6 @@ from grctl_core.workflow_type import TypeInfo
 LONG = 1_000.0
 
 
-@pytest.fixture(autouse=True)
-async def in_time():
-    async with asyncio.timeout(60):
-        yield
-
-
 @pytest.fixture
 async def transport():
     async with RecordingTransport() as made:
@@ -348,13 +342,15 @@ async def test_a_connection_that_is_lost_and_made_anew(transport, handle):
     transport.disconnect()
     with pytest.raises(DeliveryUnknownError, match="was lost before the reply came") as lost:
         await sending
+    transport.on("describe", refuse(4002))
     with pytest.raises(NotSentError):
         await handle.describe()
+    assert transport.remaining == {"describe": 1}
     transport.disconnect()
     transport.reconnect()
     transport.reconnect()
     reply = await transport.request(DescribeCommand(wf_id="order-1"), timeout=LONG)
-    assert (lost.value.link, reply.link) == (1, 2)
+    assert (lost.value.link, reply.link, reply.error.code) == (1, 2, 4002)
     transport.end("order-1", result=1)
     assert await waiting == 1
     assert seen == [ConnectionEvent.DISCONNECTED, ConnectionEvent.CONNECTED]
