@@ -63,7 +63,12 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'grctl.testing' has no attribute {name!r}")
     if home in _SUITES and home not in sys.modules:
-        import pytest
+        try:
+            import pytest
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                f"{name} is a suite for pytest: install pytest to use it", name="pytest"
+            ) from None
 
         pytest.register_assert_rewrite(home)  # its asserts then say what they have compared
     value = getattr(importlib.import_module(home), name)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from grctl.testing import answers as answers_module
 from grctl.testing.answers import Answer
-from grctl.testing.small_server import End, SmallServer
-from grctl_core.codec import encode
+from grctl.testing.script import CommandName, LookName, Script, Scripted, name_of
+from grctl.testing.small_server import SmallServer, read_end
 from grctl_core.commands import Command, Reply
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import (
@@ -34,21 +32,9 @@ from grctl_core.protocols import Capabilities, Connection, ConnectionEvent, Conn
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 
-__all__ = ["CommandName", "LookName", "RecordedAttempt", "RecordingTransport", "Scripted"]
+__all__ = ["RecordedAttempt", "RecordingTransport"]
 
 _log = logging.getLogger("grctl.testing")
-
-CommandName: TypeAlias = Literal["start", "send", "cancel", "terminate", "describe", "query"]
-"""A command, named after the operation that it is for."""
-
-LookName: TypeAlias = Literal["find_run", "has_begun", "find_type"]
-"""A look at the server's records."""
-
-Scripted: TypeAlias = Answer | Callable[[Any], Answer]
-"""An answer, or a function that gets the command and returns one."""
-
-_COMMANDS: tuple[str, ...] = get_args(CommandName)
-_LOOKS: tuple[str, ...] = get_args(LookName)
 
 A = TypeVar("A", bound=Scripted)
 T = TypeVar("T")
@@ -121,8 +107,7 @@ class RecordingTransport:
         """Every look at the records, in order."""
         self._server = SmallServer(None if types is None else {info.name: info for info in types})
         self._capabilities = Capabilities(queries=queries)
-        self._script: dict[str, deque[Scripted]] = {}
-        self._always: dict[str, Scripted] = {}
+        self._script = Script()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[ConnectionListener] = []
         self._in_flight: set[asyncio.Future[None]] = set()
@@ -157,21 +142,13 @@ class RecordingTransport:
             InvalidInputError: there is no such name, or something is no answer.
 
         """
-        if name not in _COMMANDS and name not in _LOOKS:
-            raise InvalidInputError(f"nothing is called {name!r}: there are {', '.join((*_COMMANDS, *_LOOKS))}")
-        scripted = (first, *others)
-        for answer in scripted:
-            _check_answer(name, answer)
-        if always:
-            self._always[name] = scripted[-1]
-            scripted = scripted[:-1]
-        self._script.setdefault(name, deque()).extend(scripted)
+        self._script.add(name, (first, *others), always=always)
         return first
 
     @property
     def remaining(self) -> dict[str, int]:
         """How many scripted answers nothing has come for: ``assert not transport.remaining`` ends a test."""
-        return {name: len(answers) for name, answers in self._script.items() if answers}
+        return self._script.remaining
 
     def end(
         self,
@@ -198,7 +175,7 @@ class RecordingTransport:
         record = self._server.find(run)
         if record.is_finished:
             raise InvalidInputError(f"run {record.id} of {record.wf_id!r} has ended already: {record.status}")
-        return self._server.end(record, _read_end(status, result, error, reason))
+        return self._server.end(record, read_end(status, result, error, reason))
 
     def end_on_start(
         self,
@@ -210,7 +187,7 @@ class RecordingTransport:
         reason: str = "",
     ) -> None:
         """Have every run of a type end as soon as it begins: for ``run_workflow``. Arguments as for :meth:`end`."""
-        self._server.ends_on_start[workflow_type] = _read_end(status, result, error, reason)
+        self._server.ends_on_start[workflow_type] = read_end(status, result, error, reason)
 
     def run(self, run: RunInfo | RunRef | str) -> RunInfo:
         """Return the record of a run, by its id or, the latest, by its workflow id.
@@ -270,7 +247,7 @@ class RecordingTransport:
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Record a command and answer it."""
         self._check_usable()
-        name = _name_of(command)
+        name = name_of(command)
         attempt = RecordedAttempt(name, command, timeout)
         self.attempts.append(attempt)
         self._came.set()
@@ -358,7 +335,7 @@ class RecordingTransport:
 
     async def _answer(self, name: str, what: object, timeout: float | None, carry_out: Callable[[], Any]) -> Any:
         """Do what the script says; the order of the script is the order in which commands come."""
-        answer = self._next(name, what) if self._connected else Answer()  # what is not sent uses up no script
+        answer = self._script.take(name, what) if self._connected else Answer()  # what is not sent uses up no script
         link = self._link
         await asyncio.sleep(0)  # as any transport would, so that no caller keeps the loop for itself
         self._check_usable()
@@ -372,17 +349,6 @@ class RecordingTransport:
         if answer.lost:
             raise DeliveryUnknownError("the reply was lost, as scripted", link=link)
         return answer.reply if answer.reply is not None else done[0]
-
-    def _next(self, name: str, what: object) -> Answer:
-        script = self._script.get(name)
-        scripted = script.popleft() if script else self._always.get(name, Answer())
-        if isinstance(scripted, Answer):
-            return scripted
-        answer = scripted(what)
-        _check_answer(name, answer)
-        if not isinstance(answer, Answer):
-            raise InvalidInputError(f"the function scripted for {name!r} returned {answer!r}, which is no answer")
-        return answer
 
     async def _until_reply(self, answer: Answer, timeout: float | None) -> None:
         if not answer.waits:
@@ -425,38 +391,6 @@ class RecordingTransport:
             self._loop = loop
         elif self._loop is not loop:
             raise EventLoopError("this transport belongs to another event loop: make one in each")
-
-
-def _name_of(command: Command) -> CommandName:
-    name = command.kind.removeprefix("run.")
-    return "send" if name == "event" else name  # type: ignore[return-value]  # the kinds are those of the Literal
-
-
-def _check_answer(name: str, answer: object) -> None:
-    if getattr(answer, "__module__", None) == answers_module.__name__ and callable(answer):
-        raise InvalidInputError(f"call it: on({name!r}, {getattr(answer, '__name__', 'answer')}(...))")
-    if isinstance(answer, Answer):
-        if name in _LOOKS and (
-            answer.reply is not None or (answer.carried_out != 1 and not answer.error and not answer.lost)
-        ):
-            raise InvalidInputError(f"{name!r} is a look at the records, which can fail, be lost or late, nothing else")
-    elif not callable(answer):
-        raise InvalidInputError(f"{answer!r} is no answer: use accept(), refuse(4002), lose_reply(), ...")
-
-
-def _read_end(
-    status: RunStatus | str | None, result: object, error: ErrorDetails | Exception | None, reason: str
-) -> End:
-    if isinstance(error, Exception):
-        error = ErrorDetails(type(error).__name__, str(error))
-    read = RunStatus(status or (RunStatus.COMPLETED if error is None else RunStatus.FAILED))
-    if not read.is_terminal:
-        raise InvalidInputError(f"{read.value!r} is no end: completed, failed, cancelled, terminated or timed_out")
-    if result is not None and read is not RunStatus.COMPLETED:
-        raise InvalidInputError(f"a run that is {read.value} has no result")
-    if error is not None and read is not RunStatus.FAILED:
-        raise InvalidInputError(f"a run that is {read.value} has no error")
-    return End(read, None if result is None else encode("result", result), error, reason)
 
 
 def _settle(waiting: asyncio.Future[None], error: Exception | None) -> None:

@@ -27,7 +27,7 @@ from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 
-__all__ = ["End", "SmallServer"]
+__all__ = ["End", "SmallServer", "read_end"]
 
 _OK = Reply(success=True)
 _KIND_OF = {status: kind for kind, status in TERMINAL_KINDS.items()}
@@ -40,6 +40,27 @@ class End(msgspec.Struct, frozen=True):
     result: bytes | None = None
     error: ErrorDetails | None = None
     reason: str = ""
+
+
+def read_end(
+    status: RunStatus | str | None, result: object, error: ErrorDetails | Exception | None, reason: str
+) -> End:
+    """Return how a run is to end; arguments as for ``RecordingTransport.end``.
+
+    Raises:
+        InvalidInputError: this is no end.
+
+    """
+    if isinstance(error, Exception):
+        error = ErrorDetails(type(error).__name__, str(error))
+    read = RunStatus(status or (RunStatus.COMPLETED if error is None else RunStatus.FAILED))
+    if not read.is_terminal:
+        raise InvalidInputError(f"{read.value!r} is no end: completed, failed, cancelled, terminated or timed_out")
+    if result is not None and read is not RunStatus.COMPLETED:
+        raise InvalidInputError(f"a run that is {read.value} has no result")
+    if error is not None and read is not RunStatus.FAILED:
+        raise InvalidInputError(f"a run that is {read.value} has no error")
+    return End(read, None if result is None else encode("result", result), error, reason)
 
 
 class SmallServer:

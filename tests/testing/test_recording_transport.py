@@ -502,6 +502,16 @@ def test_importing_it_loads_no_transport_no_server_and_no_pytest():
     assert python("import sys; from grctl.testing import DevServer; print('nats' in sys.modules)") == "True"
 
 
+def test_only_the_suite_needs_pytest():
+    said = python(
+        "import sys; sys.modules['pytest'] = None\n"
+        "from grctl.testing import RecordingTransport\n"
+        "try: from grctl.testing import TransportContract\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    assert said == "TransportContract is a suite for pytest: install pytest to use it"
+
+
 def test_every_name_is_there():
     assert sorted(grctl.testing.__all__) == dir(grctl.testing)
     for name in grctl.testing.__all__:
