@@ -59,33 +59,13 @@ class Layer(msgspec.Struct, frozen=True):
         return f"{self.plugin}.{self.hook}"
 
 
-class _OneShot:
-    """A proceed that may be called once: a second call would do the operation twice."""
-
-    __slots__ = ("_call", "_inner", "_layer", "used")
-
-    def __init__(self, inner: Inner, layer: Layer, call: Any) -> None:
-        self._inner = inner
-        self._layer = layer
-        self._call = call
-        self.used = False
-
-    def __call__(self, call: Any) -> Awaitable[Any]:
-        if self.used:
-            raise PluginError(f"{self._layer} called proceed a second time: only grctl_retry may do that")
-        if call is not self._call:
-            _check_passed_on(self._layer, self._call, call)
-        self.used = True
-        return self._inner(call)
-
-
 class RetryProceed:
     """The proceed of the retry slot: it may be called again and again, one call after the other.
 
     What an earlier attempt that is in doubt means for the next one is the core's affair (grctl_core.reconcile).
     """
 
-    __slots__ = ("_announce", "_attempt", "_call", "_cancelling", "_layer", "count", "latest")
+    __slots__ = ("_announce", "_attempt", "_call", "_cancelling", "_layer", "_task", "count", "latest")
 
     def __init__(
         self, attempt: Inner, layer: Layer, call: Any, announce: Callable[[Any, Exception, float, int], None]
@@ -94,19 +74,25 @@ class RetryProceed:
         self._layer = layer
         self._call = call
         self._announce = announce
-        self._cancelling = _cancelling()
+        self._task = asyncio.current_task()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
         self.count = 0
         self.latest = call
 
     def __call__(self, call: Any) -> Awaitable[Any]:
         """Try; again, if it was tried before."""
-        if _cancelling() > self._cancelling:
+        if self.cancelled:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
         if call is not self._call:
             _check_passed_on(self._layer, self._call, call)
         self.count += 1
         self.latest = call
         return self._attempt(call)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller's task was cancelled since."""
+        return self._task is not None and self._task.cancelling() > self._cancelling
 
     def announce(self, error: Exception, delay: float) -> None:
         """Say that it will be tried again: calls ``grctl_retry_scheduled`` of all plugins.
@@ -127,25 +113,31 @@ def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
         )
 
 
-def _cancelling() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
-
-
 def _around(layer: Layer, inner: Inner, returns: type | None) -> Inner:
     function = layer.function
 
     async def enter(call: Any) -> Any:
-        proceed = _OneShot(inner, layer, call)
+        used = False
+
+        def proceed(passed: Any) -> Awaitable[Any]:
+            """Go on, once: a second time would do the operation twice. A closure costs half of what an object does."""
+            nonlocal used
+            if used:
+                raise PluginError(f"{layer} called proceed a second time: only grctl_retry may do that")
+            if passed is not call:
+                _check_passed_on(layer, call, passed)
+            used = True
+            return inner(passed)
+
         try:
             result = await function(call, proceed)
         except Exception as error:
             if not isinstance(error, GrctlError) and not getattr(error, "__notes__", None):
-                when = "after" if proceed.used else "before"
+                when = "after" if used else "before"
                 error.add_note(f"raised through {layer} {when} it called proceed with {call!r}")
             raise
         if returns is not None and not isinstance(result, returns):
-            when = "after" if proceed.used else "without"
+            when = "after" if used else "without"
             raise PluginError(
                 f"{layer} returned {type(result).__name__}, not {returns.__name__}, {when} calling proceed with "
                 f"{call!r}: does a 'return await proceed(call)' lack its return?"
@@ -159,14 +151,15 @@ def _guarded(composed: Inner, returns_nothing: bool) -> Inner:  # noqa: FBT001 -
     """Raise a cancellation again that a layer swallowed."""
 
     async def enter(call: Any) -> Any:
-        before = _cancelling()
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
             result = await composed(call)
         except Exception as error:
-            if _cancelling() > before:
+            if task is not None and task.cancelling() > before:
                 raise asyncio.CancelledError from error
             raise
-        if _cancelling() > before:
+        if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
         return None if returns_nothing else result
 
@@ -251,8 +244,13 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
             return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
         proceed = RetryProceed(attempt, layer, call, self.notifications.retry_scheduled)
         try:
-            return await _guarded(lambda call: layer.function(call, proceed), returns_nothing=False)(call)
-        except DeliveryUnknownError:
-            if proceed.count > 1 or not _looks(call):
+            result = await layer.function(call, proceed)
+        except Exception as error:
+            if proceed.cancelled:
+                raise asyncio.CancelledError from error
+            if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
                 raise
             return await proceed(proceed.latest)
+        if proceed.cancelled:
+            raise asyncio.CancelledError
+        return result
