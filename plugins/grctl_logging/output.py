@@ -89,8 +89,11 @@ class _Standard:
 
     def write(self, level: int, event: str, fields: Mapping[str, object]) -> None:
         text = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
-        # The event is in the format, so that what groups records by their format has one group for each event.
-        self._logger.log(level, f"{event} %s", text, extra=fields)  # noqa: G004
+        message = f"{event} %s"  # the event in the format: what groups records by their format tells events apart
+        try:
+            self._logger.log(level, message, text, extra=fields)
+        except KeyError:  # the application's record factory gives its records a field of the same name
+            self._logger.log(level, message, text)
 
 
 class _Structlog:

@@ -64,14 +64,15 @@ class LoggingPlugin(Plugin):
             return
         # A start may have come to a run that was there (on_conflict="attach"), a describe to the latest of an id.
         run = result.ref if isinstance(result, RunInfo) else call.run
-        fields: dict[str, object] = {"operation": call.operation, **_ids(run)}
-        if isinstance(call, SendCall):
-            fields["event_name"] = call.event_name  # "event" is structlog's own
-        if isinstance(result, Outcome):
-            fields["status"] = result.status.value
+        fields: dict[str, object] = {"operation": call.operation}
         fields["result"] = "ok" if error is None else type(error).__name__
         if isinstance(error, RefusedError) and error.code is not None:
             fields["code"] = int(error.code)
+        if isinstance(result, Outcome):
+            fields["status"] = result.status.value
+        fields |= _ids(run)
+        if isinstance(call, SendCall):
+            fields["event_name"] = call.event_name  # "event" is structlog's own
         if isinstance(call, CommandCall):
             fields["attempts"] = call.attempts
         fields["duration"] = round(time.perf_counter() - begun, 6)
@@ -81,15 +82,15 @@ class LoggingPlugin(Plugin):
         """Log that a call will be tried again."""
         level = self._levels["retry"]
         if self._output.listens(level):
-            fields: dict[str, object] = {"operation": call.operation, **_ids(call.run)}
-            fields |= {"error": type(error).__name__, "attempt": attempt, "delay": round(delay, 6)}
+            fields: dict[str, object] = {"operation": call.operation, "error": type(error).__name__}
+            fields |= {**_ids(call.run), "attempt": attempt, "delay": round(delay, 6)}
             self._output.write(level, "grctl.retry", fields)
 
     def grctl_run_ended(self, run: RunInfo, outcome: Outcome[Any], waited: float, state: Mapping[str, Any]) -> None:
         """Log how a run ended."""
         level = self._levels["run_failed" if outcome.status in _TROUBLE else "run_ended"]
         if self._output.listens(level):
-            fields = {**_ids(run.ref), "status": outcome.status.value, "waited": round(waited, 6)}
+            fields = {"status": outcome.status.value, **_ids(run.ref), "waited": round(waited, 6)}
             self._output.write(level, "grctl.run_ended", fields)
 
     def grctl_connection_changed(self, connection: Connection, event: ConnectionEvent) -> None:
