@@ -261,3 +261,19 @@ async def test_many_plugins_add_one_null_handler(connection, logger) -> None:
     for number in range(3):
         await WorkflowClient(connection=connection, plugins=["logging"]).start_workflow("Order", f"order-{number}")
     assert sum(isinstance(handler, logging.NullHandler) for handler in logger.handlers) == 1
+
+
+def test_the_package_imports_alone() -> None:
+    program = """
+        import sys
+        sys.modules |= dict.fromkeys(["structlog", "opentelemetry", "nats", "grctl", "grctl_engine"])
+        import grctl_logging
+        from grctl_core.plugins import plugins_of
+        plugins = plugins_of(["logging"])
+        assert isinstance(plugins[0], grctl_logging.LoggingPlugin)
+        plugins[0]._output.write(30, "grctl.operation", {})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
