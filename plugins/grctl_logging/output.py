@@ -12,7 +12,7 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from grctl_logging.levels import LEVEL_NAMES
@@ -101,23 +101,39 @@ class _Structlog:
 
     def __init__(self, structlog: Any, name: str) -> None:
         _silence_if_unconfigured(logging.getLogger(name))  # structlog may hand on to the standard library
-        # A lazy logger, bound at each record: it follows the application when that configures structlog once more.
+        # A lazy logger, bound at each record: it follows the application when that configures structlog once more, or
+        # replaces sys.stdout.
         self._logger = structlog.get_logger(name)
+        self._structlog = structlog
+        self._configuration: object = None
+        self._is_enabled: Callable[[int], bool] = _always
         try:
             self._logger.bind()
         except TypeError:  # a logger factory that takes no name
             self._logger = structlog.get_logger()
 
     def listens(self, level: int) -> bool:
-        return True  # asking costs as much as structlog's own filter does
+        configuration = self._structlog.get_config()
+        if configuration != self._configuration:
+            bound = self._logger.bind()
+            # structlog's filtering loggers have it. Asked of the class: others make a method of whatever one asks for.
+            has_levels = hasattr(type(bound), "is_enabled_for")
+            self._is_enabled = bound.is_enabled_for if has_levels else _always
+            self._configuration = configuration
+        return self._is_enabled(level)
 
     def write(self, level: int, event: str, fields: Mapping[str, object]) -> None:
         logger = self._logger.bind()
-        logger = getattr(logger, "sync_bl", logger)  # what AsyncBoundLogger wraps
+        if hasattr(type(logger), "sync_bl"):
+            logger = logger.sync_bl  # what AsyncBoundLogger wraps
         returned = getattr(logger, LEVEL_NAMES[level])(event, **fields)
         if inspect.iscoroutine(returned):
             returned.close()
             raise TypeError(f"{type(logger).__name__} logs in coroutines, and nobody can await them here")
+
+
+def _always(_: int) -> bool:
+    return True
 
 
 def _silence_if_unconfigured(logger: logging.Logger) -> None:

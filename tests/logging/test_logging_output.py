@@ -139,6 +139,23 @@ async def test_it_is_decided_at_the_first_record(client, caplog) -> None:
         structlog.reset_defaults()
 
 
+async def test_structlogs_filter_by_level_is_followed(client, captured) -> None:
+    ids = iter(range(100))
+
+    async def records_of_a_start() -> int:
+        captured.clear()
+        await client.start_workflow("Order", f"order-{next(ids)}")
+        return len(captured)
+
+    assert await records_of_a_start() == 1
+    structlog.configure(**{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(30)})
+    assert await records_of_a_start() == 0
+    structlog.configure(**{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(20)})
+    assert await records_of_a_start() == 1
+    structlog.configure(**{**structlog.get_config(), "wrapper_class": structlog.BoundLogger})
+    assert await records_of_a_start() == 1
+
+
 async def test_what_was_decided_stays(client, caplog) -> None:
     caplog.set_level(logging.INFO, "grctl")
     await client.start_workflow("Order", "order-7")
