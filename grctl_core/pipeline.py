@@ -22,6 +22,7 @@ import msgspec
 from grctl_core.calls import DEFAULT_RETRY, CommandCall
 from grctl_core.commands import Reply
 from grctl_core.errors import DeliveryUnknownError, GrctlError, InvalidInputError, PluginError
+from grctl_core.event_loop import CurrentTask
 from grctl_core.notifications import Notifications
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo, RunRef
@@ -59,48 +60,36 @@ class Layer(msgspec.Struct, frozen=True):
         return f"{self.plugin}.{self.hook}"
 
 
-class _OneShot:
-    """A proceed that may be called once: a second call would do the operation twice."""
-
-    __slots__ = ("_call", "_inner", "_layer", "used")
-
-    def __init__(self, inner: Inner, layer: Layer, call: Any) -> None:
-        self._inner = inner
-        self._layer = layer
-        self._call = call
-        self.used = False
-
-    def __call__(self, call: Any) -> Awaitable[Any]:
-        if self.used:
-            raise PluginError(f"{self._layer} called proceed a second time: only grctl_retry may do that")
-        if call is not self._call:
-            _check_passed_on(self._layer, self._call, call)
-        self.used = True
-        return self._inner(call)
-
-
 class RetryProceed:
     """The proceed of the retry slot: it may be called again and again, one call after the other.
 
     What an earlier attempt that is in doubt means for the next one is the core's affair (grctl_core.reconcile).
     """
 
-    __slots__ = ("_announce", "_attempt", "_call", "_cancelling", "_layer", "count", "latest")
+    __slots__ = ("_attempt", "_call", "_cancelling", "_layer", "_notifications", "_task", "count", "latest")
 
     def __init__(
-        self, attempt: Inner, layer: Layer, call: Any, announce: Callable[[Any, Exception, float, int], None]
+        self,
+        attempt: Inner,
+        layer: Layer,
+        call: Any,
+        notifications: Notifications,
+        *,
+        task: asyncio.Task[Any] | None,
+        cancelling: int,
     ) -> None:
         self._attempt = attempt
         self._layer = layer
         self._call = call
-        self._announce = announce
-        self._cancelling = _cancelling()
+        self._notifications = notifications
+        self._task = task
+        self._cancelling = cancelling
         self.count = 0
         self.latest = call
 
     def __call__(self, call: Any) -> Awaitable[Any]:
         """Try; again, if it was tried before."""
-        if _cancelling() > self._cancelling:
+        if self._task is not None and self._task.cancelling() > self._cancelling:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
         if call is not self._call:
             _check_passed_on(self._layer, self._call, call)
@@ -116,7 +105,7 @@ class RetryProceed:
             delay: in how many seconds.
 
         """
-        self._announce(self._call, error, delay, self.count + 1)
+        self._notifications.retry_scheduled(self._call, error, delay, self.count + 1)
 
 
 def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
@@ -127,48 +116,48 @@ def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
         )
 
 
-def _cancelling() -> int:
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
-
-
-def _around(layer: Layer, inner: Inner, returns: type | None) -> Inner:
+def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
+    """Return ``inner`` with a layer around it. The outermost raises a cancellation again that a layer swallowed."""
     function = layer.function
+    returns = _RETURNS.get(what)
+    returns_nothing = what in _RETURNS and returns is None
+    current_task = CurrentTask() if outermost else None
 
     async def enter(call: Any) -> Any:
-        proceed = _OneShot(inner, layer, call)
+        used = False
+
+        def proceed(passed: Any) -> Awaitable[Any]:
+            """Go on, once: a second time would do the operation twice. A closure costs half of what an object does."""
+            nonlocal used
+            if used:
+                raise PluginError(f"{layer} called proceed a second time: only grctl_retry may do that")
+            if passed is not call:
+                _check_passed_on(layer, call, passed)
+            used = True
+            return inner(passed)
+
+        task = None if current_task is None else current_task()
+        before = 0 if task is None else task.cancelling()
         try:
             result = await function(call, proceed)
         except Exception as error:
             if not isinstance(error, GrctlError) and not getattr(error, "__notes__", None):
-                when = "after" if proceed.used else "before"
+                when = "after" if used else "before"
                 error.add_note(f"raised through {layer} {when} it called proceed with {call!r}")
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError from error
             raise
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        if returns_nothing:
+            return None
         if returns is not None and not isinstance(result, returns):
-            when = "after" if proceed.used else "without"
+            when = "after" if used else "without"
             raise PluginError(
                 f"{layer} returned {type(result).__name__}, not {returns.__name__}, {when} calling proceed with "
                 f"{call!r}: does a 'return await proceed(call)' lack its return?"
             )
         return result
-
-    return enter
-
-
-def _guarded(composed: Inner, returns_nothing: bool) -> Inner:  # noqa: FBT001 - of two shapes
-    """Raise a cancellation again that a layer swallowed."""
-
-    async def enter(call: Any) -> Any:
-        before = _cancelling()
-        try:
-            result = await composed(call)
-        except Exception as error:
-            if _cancelling() > before:
-                raise asyncio.CancelledError from error
-            raise
-        if _cancelling() > before:
-            raise asyncio.CancelledError
-        return None if returns_nothing else result
 
     return enter
 
@@ -182,13 +171,10 @@ def compose(layers: Sequence[Layer], innermost: Inner, what: str) -> Inner:
         what: the operation's name, or ``"attempt"``: says what the layers must return.
 
     """
-    if not layers:
-        return innermost
-    returns = _RETURNS.get(what)
     composed = innermost
-    for layer in reversed(layers):
-        composed = _around(layer, composed, returns)
-    return _guarded(composed, what in _RETURNS and returns is None)
+    for position, layer in reversed(list(enumerate(layers))):
+        composed = _around(layer, composed, what, outermost=position == 0)
+    return composed
 
 
 def _looks(call: CommandCall) -> bool:
@@ -217,6 +203,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         attempts: layers around each command on the wire, outermost first.
         notifications: who is told what.
         log_contexts: what ``handle.log_context()`` enters: each takes the run and returns a context manager.
+        current_task: finds the caller's task.
     """
 
     operations: Mapping[str, Sequence[Layer]] = {}
@@ -224,6 +211,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     attempts: Sequence[Layer] = ()
     notifications: Notifications = Notifications()
     log_contexts: Sequence[Callable[[RunRef], AbstractContextManager[object]]] = ()
+    current_task: CurrentTask = msgspec.field(default_factory=CurrentTask)
 
     def around_operation(self, operation: str, innermost: Inner) -> Inner:
         """Compose one operation's layers around what it does."""
@@ -249,10 +237,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         layer = None if call.retry is None else self.retry
         if layer is None:
             return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
-        proceed = RetryProceed(attempt, layer, call, self.notifications.retry_scheduled)
+        task = self.current_task()
+        before = 0 if task is None else task.cancelling()
+        proceed = RetryProceed(attempt, layer, call, self.notifications, task=task, cancelling=before)
         try:
-            return await _guarded(lambda call: layer.function(call, proceed), returns_nothing=False)(call)
-        except DeliveryUnknownError:
-            if proceed.count > 1 or not _looks(call):
+            result = await layer.function(call, proceed)
+        except Exception as error:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError from error
+            if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
                 raise
             return await proceed(proceed.latest)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return result

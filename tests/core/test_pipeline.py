@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from grctl_core.calls import DescribeCall
 from grctl_core.errors import DeliveryUnknownError, NotSentError, PluginError
 from grctl_core.pipeline import Layer, Pipeline, compose, resolve_once
 
@@ -136,3 +137,68 @@ async def test_cancellation_passes_through_all_layers(connection: ScriptedConnec
         await task
     assert seen[4:] == ["b out", "a out"] * 2
     assert connection.kinds == ["start"]
+
+
+async def swallow(call: Any, proceed: Proceed) -> Any:
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        return await proceed(call)
+
+
+async def cancelled_while_in(pipeline: Pipeline, connection: ScriptedConnection) -> None:
+    handle = await client_on(connection).start_workflow("Order", "order-1")
+    task = asyncio.create_task(client_on(connection, pipeline)._operations.describe(describe_of(handle)))
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def describe_of(handle: Any) -> DescribeCall:
+    return DescribeCall(run=handle.run_info.ref, request_timeout=5.0)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+async def test_a_cancellation_that_a_layer_swallowed_is_raised_again(
+    connection: ScriptedConnection, depth: int
+) -> None:
+    layers = [noting("a", []), noting("b", [])]
+    layers[depth] = layer(swallow)
+    await cancelled_while_in(Pipeline(operations={"describe": layers}), connection)
+
+
+async def test_a_cancellation_that_the_retry_slot_swallowed_is_raised_again(connection: ScriptedConnection) -> None:
+    await cancelled_while_in(Pipeline(retry=layer(swallow)), connection)
+    assert connection.kinds == ["start"]  # nothing was sent for it
+
+
+async def test_a_task_that_was_cancelled_before_may_call(connection: ScriptedConnection) -> None:
+    handle = await client_on(connection).start_workflow("Order", "order-1")
+    pipeline = Pipeline(operations={"describe": [noting("a", [])]}, retry=retrying(2).retry)
+    describe = client_on(connection, pipeline)._operations.describe
+
+    async def clean_up() -> Any:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            return await describe(describe_of(handle))
+
+    task = asyncio.create_task(clean_up())
+    await settle()
+    task.cancel()
+    assert (await task).id == handle.run_info.id
+
+
+def test_what_was_composed_works_in_one_event_loop_after_another() -> None:
+    composed = compose([layer(swallow)], echo, "query")
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(composed(7))
+        await settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    asyncio.run(cancelled())
