@@ -165,16 +165,23 @@ class _Drawing:
 
     def _head(self) -> Iterator[Text]:
         run = self.timeline.run_info
-        head = Text(overflow="fold")
-        head.append(printable(run.wf_type, 200), "bold")
-        head.append(f" {printable(run.wf_id, 500)}  ")
-        head.append(words.headline(self.timeline), f"bold {STATUS_STYLES[self.timeline.run.status]}")
-        yield head
+        name = Text.assemble((printable(run.wf_type, 200), "bold"), f" {printable(run.wf_id, 500)}")
+        how = Text(words.headline(self.timeline), f"bold {STATUS_STYLES[self.timeline.run.status]}")
+        yield from self._together(name, how, "  ")
         reason = words.reason_of(self.timeline)
         if reason:
             yield Text(reason, STATUS_STYLES[self.timeline.run.status], overflow="fold")
         started = f"{self.timeline.run.start:%Y-%m-%d %H:%M:%S} UTC"
-        yield Text(f"run {printable(run.id, 100)}, started {started}", "dim", overflow="fold")
+        yield from self._together(Text(f"run {printable(run.id, 100)}", "dim"), Text(f"started {started}", "dim"), ", ")
+
+    def _together(self, one: Text, other: Text, between: str) -> Iterator[Text]:
+        """Yield two texts in one line, or in one each where that is too long."""
+        if one.cell_len + len(between) + other.cell_len <= self.width:
+            yield one.append(between).append_text(other)
+            return
+        for part in (one, other):
+            part.overflow = "fold"
+            yield part
 
     def _axis(self) -> Iterator[Text]:
         labels = [" "] * self.bars
@@ -184,11 +191,10 @@ class _Drawing:
             cell = min(_cell(tick.place), self.bars - 1)
             text = duration_text(tick.seconds) if tick.seconds else "0"
             text = f"+{text}" if tick.since else text
-            if cell < free_from or cell + len(text) > self.bars:
-                continue
-            labels[cell : cell + len(text)] = text
             ruler[cell] = "┼" if cell else "├"
-            free_from = cell + len(text) + 1
+            if free_from <= cell <= self.bars - len(text):
+                labels[cell : cell + len(text)] = text
+                free_from = cell + len(text) + 1
         for cut in self.scale.cuts:
             left, right = _cell(cut.left), min(_cell(cut.right), self.bars)
             ruler[left:right] = _cut_label(cut.seconds, right - left)
