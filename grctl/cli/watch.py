@@ -32,6 +32,8 @@ _CODES: tuple[tuple[type[GrctlError], int], ...] = (
     (ConnectionFailedError, 5),
 )
 INTERRUPTED = 130
+CONNECT_SECONDS = 3.0
+"""A person waits, so less than a program would."""
 
 
 @click.command(short_help="Follow a run until it ends.")
@@ -53,9 +55,8 @@ def watch(workflow_id: str, run_id: str | None, server_url: str | None, *, as_js
         click.echo(f"no longer watched: workflow {printable(workflow_id, 200)!r} goes on", err=True)
         sys.exit(INTERRUPTED)
     except GrctlError as error:
-        shown = click.ClickException(printable(str(error), 2_000))
-        shown.exit_code = next((code for kind, code in _CODES if isinstance(error, kind)), 1)
-        raise shown from None
+        click.echo(f"Error: {printable(str(error), 2_000)}", err=True)
+        sys.exit(next((code for kind, code in _CODES if isinstance(error, kind)), 1))
     if not outcome.completed:
         sys.exit(6 if outcome.status is RunStatus.TIMED_OUT else 1)
 
@@ -63,6 +64,6 @@ def watch(workflow_id: str, run_id: str | None, server_url: str | None, *, as_js
 async def _follow(
     workflow_id: str, run_id: str | None, server_url: str | None, console: Console, *, as_json: bool
 ) -> Outcome[Any]:
-    async with await Connection.open(server_url) as connection:
+    async with await Connection.open(server_url, connect_timeout=CONNECT_SECONDS) as connection:
         handle = await WorkflowClient(connection).get_handle(workflow_id, run_id)
         return await follow(handle, console, json_lines=as_json)

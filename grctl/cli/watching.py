@@ -110,9 +110,9 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
         timeline = Timeline.from_history(handle.run_info, events, clock())
         return TimelineView(timeline, None if complete else max(4, console.height - _FRAME))
 
-    async with asyncio.TaskGroup() as group:
-        collecting = group.create_task(collect())
-        collecting.add_done_callback(lambda _: news.set())
+    collecting = asyncio.create_task(collect())
+    collecting.add_done_callback(lambda _: news.set())
+    try:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while not collecting.done():
                 live.update(view(), refresh=True)
@@ -121,6 +121,10 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
                 news.clear()
                 if not collecting.done():
                     await asyncio.wait([collecting], timeout=_CALM_DOWN)
+    finally:
+        collecting.cancel()
+        await asyncio.wait([collecting])
+    collecting.result()  # raises what the history ended in
     console.print(view(complete=True))
 
 

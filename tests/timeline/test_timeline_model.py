@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from histories import START, Recorder, recorded, running, run_info
+from histories import START, Recorder, recorded, run_info, running
 
 from grctl.timeline import MarkKind, SpanKind, SpanStatus, Timeline
 from grctl_core.history import HistoryEvent

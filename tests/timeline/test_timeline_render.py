@@ -6,8 +6,8 @@ import io
 import re
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from datetime import timedelta
-from xml.etree import ElementTree
 
 import pytest
 from arbitrary import NASTY, events, run_infos, times
@@ -37,9 +37,9 @@ def check_text(timeline: Timeline, width: int) -> str:
     return drawn
 
 
-def check_svg(timeline: Timeline) -> ElementTree.Element:
+def check_svg(timeline: Timeline) -> ET.Element:
     drawn = render_svg(timeline)
-    root = ElementTree.fromstring(drawn)
+    root = ET.fromstring(drawn)
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         *("svg", "title", "style", "defs", "pattern", "g", "text", "rect", "path", "circle")
     }
