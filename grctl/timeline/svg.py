@@ -257,7 +257,7 @@ class _Picture:
             self.y += 8
         for failure in found[:_MOST_FAILURES]:
             then = f" ({failure.then})" if failure.then else ""
-            told = f"{failure.what} at {duration_text(failure.at)}: {failure.why}{then}"
+            told = f"{failure.what} at {words.when(self.timeline, failure.at)}: {failure.why}{then}"
             markup = self._line(cropped(told, WIDTH - 2 * _MARGIN - 18, 11.5), "small", _MARGIN + 18)
             yield cross(_MARGIN + 6, self.y - 4, 3.5) + markup
         if len(found) > _MOST_FAILURES:

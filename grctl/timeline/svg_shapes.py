@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 __all__ = ["cropped", "cross", "diamond", "element", "line", "rectangle", "text", "titled", "triangle", "wide"]
 
-_AVERAGE = 0.56
+_AVERAGE = 0.58
 """Width of a character, as a share of the font's size: no font can be measured here."""
 _NARROW = frozenset("fijlrtI.,:;|!'()[] ")
 

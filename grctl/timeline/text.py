@@ -42,7 +42,7 @@ _SIGNS = {
 _FILLS = {
     SpanKind.RUN: "━",
     SpanKind.STEP: "█",
-    SpanKind.TASK: "▆",
+    SpanKind.TASK: "▄",
     SpanKind.WAIT: "░",
     SpanKind.SLEEP: "┄",
     SpanKind.QUEUE: "┈",
@@ -70,7 +70,7 @@ _LEGEND: tuple[tuple[SpanKind | MarkKind, str], ...] = (
 )
 _PAUSE = "·"
 _CUT = "\N{BOX DRAWINGS LIGHT DIAGONAL UPPER RIGHT TO LOWER LEFT}"
-_ASCII = str.maketrans(f"━█▆░┄┈◆▶◀⊘•·✗▸─┼├…µ{_CUT}{words.TIMES}", "=##:--*><o..x>-++.u/x")
+_ASCII = str.maketrans(f"━█▄░┄┈◆▶◀⊘•·✗▸─┼├…µ{_CUT}{words.TIMES}", "=##:--*><o..x>-++.u/x")
 _MOST_FAILURES = 10
 _LEAST_BARS = 8
 LEAST_WIDTH = 20
@@ -192,9 +192,10 @@ class _Drawing:
             text = duration_text(tick.seconds) if tick.seconds else "0"
             text = f"+{text}" if tick.since else text
             ruler[cell] = "┼" if cell else "├"
-            if free_from <= cell <= self.bars - len(text):
-                labels[cell : cell + len(text)] = text
-                free_from = cell + len(text) + 1
+            begin = min(cell, self.bars - len(text))
+            if free_from <= begin:
+                labels[begin : begin + len(text)] = text
+                free_from = begin + len(text) + 1
         for cut in self.scale.cuts:
             left, right = _cell(cut.left), min(_cell(cut.right), self.bars)
             ruler[left:right] = _cut_label(cut.seconds, right - left)
@@ -279,7 +280,7 @@ class _Drawing:
         for failure in found[:_MOST_FAILURES]:
             line = Text(overflow="fold")
             line.append("✗ ", "red")
-            line.append(f"{failure.what} at {duration_text(failure.at)}: {failure.why}")
+            line.append(f"{failure.what} at {words.when(self.timeline, failure.at)}: {failure.why}")
             if failure.then:
                 line.append(f" ({failure.then})", "dim")
             yield line

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from grctl.timeline.lanes import Lane
 from grctl.timeline.model import Mark, MarkKind, Span, SpanKind, SpanStatus
 from grctl.timeline.printable import printable
+from grctl.timeline.reading import shifted
 from grctl.timeline.timeline import Timeline
 from grctl.timeline.units import duration_text
 from grctl_core.outcome import ErrorDetails
@@ -24,10 +26,14 @@ __all__ = [
     "spent",
     "tell",
     "tell_mark",
+    "when",
     "why",
 ]
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+
+_LONG = 3_600.0
+"""Seconds after which a time since the start tells a reader less than the clock."""
 
 _NAMES: dict[SpanKind | MarkKind, str] = {
     SpanKind.RUN: "run",
@@ -99,6 +105,14 @@ def reason_of(timeline: Timeline, limit: int = 300) -> str:
     return printable(timeline.run.detail, limit)
 
 
+def when(timeline: Timeline, seconds: float) -> str:
+    """Return a time for a person: since the start where that is not long, else by the clock, in UTC."""
+    if seconds < _LONG:
+        return duration_text(seconds)
+    at = shifted(timeline.start, timedelta(seconds=seconds))
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"
+
+
 def why(error: ErrorDetails | None, limit: int = 300) -> str:
     """Return an error in one line, safe to print."""
     if error is None:
@@ -118,12 +132,12 @@ def tell(timeline: Timeline, span: Span) -> str:
     if span.kind is SpanKind.QUEUE:
         what = "no worker has taken the next step yet"
     if span.end is None:
-        lines = [what, f"since {duration_text(start)}, for {duration_text(timeline.end - span.start)}"]
+        lines = [what, f"since {when(timeline, start)}, for {duration_text(timeline.end - span.start)}"]
     else:
         end = (span.end - timeline.start).total_seconds()
         lines = [
             f"{what}: {span.status.replace('_', ' ')}",
-            f"{duration_text(end - start)}, from {duration_text(start)} to {duration_text(end)}",
+            f"{duration_text(end - start)}, from {when(timeline, start)} to {when(timeline, end)}",
         ]
     if span.detail:
         lines.append(printable(span.detail, 300))
@@ -137,7 +151,7 @@ def tell(timeline: Timeline, span: Span) -> str:
 def tell_mark(timeline: Timeline, mark: Mark) -> str:
     """Return all there is to say about a mark, in one line, safe to print."""
     what = {MarkKind.EVENT: "event ", MarkKind.CHILD: "child ", MarkKind.SENT: "event sent "}.get(mark.kind, "")
-    at = duration_text((mark.at - timeline.start).total_seconds())
+    at = when(timeline, (mark.at - timeline.start).total_seconds())
     detail = f" {printable(mark.detail, 200)}" if mark.detail else ""
     return f"{what}{printable(mark.name, 200)}{detail} at {at}"
 
