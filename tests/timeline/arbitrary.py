@@ -63,7 +63,7 @@ events = st.lists(
         operation_id=st.none() | names,
         encoded=_bodies.map(lambda body: encode("body", body)) | st.binary(max_size=3),
     ),
-    max_size=40,
+    max_size=20,
 )
 run_infos = st.builds(
     RunInfo,

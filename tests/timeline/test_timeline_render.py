@@ -92,7 +92,7 @@ def test_an_order_at_eighty_columns():
         "ProcessOrder order-1042  completed in 879 ms\n"
         "run 01M82F6TV6SPHAHG7X6781R7CZ, started 2026-11-02 09:00:00 UTC\n"
         "\n"
-        "                0            200 ms       400 ms       600 ms    800 ms\n"
+        "                0            200 ms       400 ms       600 ms      800 ms\n"
         "                ├────────────┼────────────┼────────────┼────────────┼────\n"
         "run             ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 879 ms\n"
         "start           ████████                                                  124 ms\n"
