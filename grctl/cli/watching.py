@@ -110,17 +110,20 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
         timeline = Timeline.from_history(handle.run_info, events, clock())
         return TimelineView(timeline, None if complete else max(4, console.height - _FRAME))
 
-    collecting = asyncio.create_task(collect())
+    loop = asyncio.get_running_loop()
+    collecting = loop.create_task(collect())
     collecting.add_done_callback(lambda _: news.set())
     try:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while not collecting.done():
+                began = loop.time()
                 live.update(view(), refresh=True)
+                calm_down = max(_CALM_DOWN, 4 * (loop.time() - began))  # a long history takes its time to draw
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), _REDRAW_EVERY)
                 news.clear()
                 if not collecting.done():
-                    await asyncio.wait([collecting], timeout=_CALM_DOWN)
+                    await asyncio.wait([collecting], timeout=calm_down)
     finally:
         collecting.cancel()
         await asyncio.wait([collecting])

@@ -187,16 +187,17 @@ def place_spans(timeline: Timeline, spans: Sequence[Span], scale: Scale, least: 
         least: how wide a bar is at least. Bars that would run into each other become one.
 
     """
-    placed: list[Placed] = []
+    placed: list[tuple[float, float, list[Span]]] = []
     for span in spans:
         start, end = seconds_of(timeline, span)
         left, right = _widened(scale, scale.place(start), scale.place(end), least)
-        if placed and left < placed[-1].right:
-            before = placed.pop()
-            placed.append(Placed(before.left, max(before.right, right), (*before.spans, span)))
+        if placed and left < placed[-1][1]:
+            begin, until, together = placed[-1]
+            together.append(span)
+            placed[-1] = begin, max(until, right), together
         else:
-            placed.append(Placed(left, right, (span,)))
-    return placed
+            placed.append((left, right, [span]))
+    return [Placed(left, right, tuple(together)) for left, right, together in placed]
 
 
 def _widened(scale: Scale, left: float, right: float, least: float) -> tuple[float, float]:

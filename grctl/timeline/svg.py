@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 from xml.sax.saxutils import escape
 
 from grctl.timeline import words
@@ -17,6 +18,8 @@ from grctl.timeline.units import duration_text
 
 __all__ = ["render_svg"]
 
+T = TypeVar("T")
+
 WIDTH = 960
 _MARGIN = 24
 _ROW = 26
@@ -24,6 +27,7 @@ _NOTE = 120
 _LEAST_BAR = 3.0
 _MARK_ROOM = 13.0
 _MOST_ROWS = 150
+_MOST_TOLD = 12
 _MOST_FAILURES = 8
 
 
@@ -119,9 +123,10 @@ class _Picture:
             words.label_of(lane), text(x, middle + 4.5, cropped(words.label_of(lane), self.left - x - 10), style)
         )
         for bar in place_spans(self.timeline, lane.spans, self.scale, _LEAST_BAR):
-            yield titled(_told([words.tell(self.timeline, span) for span in bar.spans]), *self._bar(bar, middle))
+            told = _told(bar.spans, lambda span: words.tell(self.timeline, span))
+            yield titled(told, *self._bar(bar, middle))
         for dot in place_marks(self.timeline, lane.marks, self.scale, _MARK_ROOM):
-            told = _told([words.tell_mark(self.timeline, mark) for mark in dot.marks])
+            told = _told(dot.marks, lambda mark: words.tell_mark(self.timeline, mark))
             self.dots.append(titled(told, *self._dot(dot, middle)))
         note = next(n for n in words.notes_of(self.timeline, lane) if wide(n, 11.5) < _NOTE or n)
         calm = lane.status is SpanStatus.COMPLETED or lane.kind is SpanKind.WAIT
@@ -264,9 +269,9 @@ class _Picture:
             yield self._line(f"… {len(found) - _MOST_FAILURES} more failures", "small muted", _MARGIN + 18)
 
 
-def _told(parts: list[str]) -> str:
-    shown = "\n".join(parts[:12])
-    return shown if len(parts) <= 12 else f"{shown}\n… {len(parts) - 12} more"
+def _told(parts: Sequence[T], tell: Callable[[T], str]) -> str:
+    shown = "\n".join(map(tell, parts[:_MOST_TOLD]))
+    return shown if len(parts) <= _MOST_TOLD else f"{shown}\n… {len(parts) - _MOST_TOLD} more"
 
 
 def _glyph(kind: MarkKind, x: float, y: float) -> str:

@@ -51,20 +51,50 @@ _near = st.floats(-0.5, 20) | st.sampled_from([0.0, 1.0, 86_400.0, 30 * 86_400.0
 times = _near.map(lambda seconds: _START + timedelta(seconds=seconds)) | st.datetimes(
     timezones=st.just(UTC) | st.none()
 )
-events = st.lists(
-    st.builds(
+
+
+def _events(kinds, at, bodies, count):
+    event = st.builds(
         HistoryEvent,
         seq=st.integers(0, 200),
-        kind=st.sampled_from(KINDS) | _texts,
-        timestamp=times,
+        kind=kinds,
+        timestamp=at,
         wf_id=st.just("w"),
         run_id=st.just("r"),
         worker_id=names,
         operation_id=st.none() | names,
-        encoded=_bodies.map(lambda body: encode("body", body)) | st.binary(max_size=3),
-    ),
-    max_size=20,
+        encoded=bodies,
+    )
+    return st.lists(event, min_size=count, max_size=20)
+
+
+_likely_bodies = st.fixed_dictionaries(
+    {
+        "step_name": st.sampled_from(["start", "charge"]),
+        "event_name": st.sampled_from(["approve", "start"]),
+        "task_id": st.sampled_from(["t:1", "t:2"]),
+        "task_name": st.sampled_from(["load", "pay"]),
+        "duration_ms": st.integers(0, 5_000),
+        "next_retry_delay_ms": st.integers(0, 5_000),
+        "error": st.just({"type": "E", "message": "m"}),
+    }
 )
+_likely_kinds = st.sampled_from(
+    [
+        *("run.started", "run.completed", "wait.started", "event.received", "step.started", "step.completed"),
+        *("sleep.recorded", "task.started", "task.completed", "task.failed", "task.started", "task.failed"),
+        *("task.attempt_failed",) * 4,
+    ]
+)
+events = _events(
+    st.sampled_from(KINDS) | _texts, times, _bodies.map(lambda body: encode("body", body)) | st.binary(max_size=3), 0
+) | _events(
+    _likely_kinds,
+    _near.map(lambda seconds: _START + timedelta(seconds=seconds)),
+    _likely_bodies.map(lambda body: encode("body", body)),
+    5,
+)
+"""Half of them hold anything; the other half hold what fits together, so that tasks get attempts and rows fill."""
 run_infos = st.builds(
     RunInfo,
     id=names,
