@@ -282,7 +282,7 @@ class Builder:
         self.marks.append(Mark(kind=kind, name=name, at=at, step=step, detail=detail, seq=event.seq))
 
     def _close(self, span: Span, at: datetime, status: SpanStatus) -> None:
-        span.end = max(span.start, at)
+        span.end = max(span.start, at, *(attempt.end for attempt in span.attempts if attempt.end is not None))
         span.status = status
         if not span.attempts:
             return

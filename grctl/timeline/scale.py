@@ -20,6 +20,8 @@ _LONG = 8.0
 """A pause is cut out when it is so many times as long as all shorter ones together."""
 _LEAST = 2.0
 """Seconds: what is shorter is not cut out, for nobody needs it."""
+_DIGITS = 6
+"""Of seconds: a history's times are in microseconds, and nothing is to be divided by less."""
 _CUT_OUT = 0.7
 """The share of the width that cuts take at most."""
 
@@ -83,9 +85,9 @@ class Scale:
             piece: how wide at least what lies before, between and after cuts is; a shorter one is drawn longer.
 
         """
-        self.length = max(0.0, length)
+        self.length = max(0.0, round(length, _DIGITS))
         self.width = width
-        times = sorted({0.0, self.length, *(min(max(time, 0.0), self.length) for time in instants)})
+        times = sorted({0.0, self.length, *(min(max(round(at, _DIGITS), 0.0), self.length) for at in instants)})
         most = int(width * _CUT_OUT // (cut_widths[0] + piece))
         long = sorted(_long_gaps(times, most), key=lambda gap: gap[1])
         cut_width = min(cut_widths[1], width * _CUT_OUT / len(long) - piece) if long else 0.0

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from arbitrary import events, names, run_infos, times
 from histories import MADE, Recorder, run_info
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grctl.timeline import SpanKind, Timeline
@@ -22,6 +22,7 @@ SLACK = 1e-6
 seconds = st.floats(0, 1e-3) | st.floats(0, 10) | st.floats(0, 100 * DAY)
 
 
+@example([1.1e-308, 2.2e-313, 2.0], 20.0)
 @given(st.lists(seconds, max_size=40), st.sampled_from([8.0, 20.0, 60.0, 700.0]))
 def test_a_scale_rises_and_fills_its_width(found, width):
     length = max(found, default=0.0)
@@ -29,8 +30,8 @@ def test_a_scale_rises_and_fills_its_width(found, width):
     places = [scale.place(at) for at in sorted(found)]
     assert places == sorted(places)
     assert all(0 <= place <= width for place in places)
-    if length > 0:
-        assert (scale.place(0), scale.place(length)) == (0, width)
+    if scale.length > 0:
+        assert (scale.place(0), scale.place(scale.length)) == (0, width)
     for before, after in pairwise(scale.cuts):
         assert before.right + 2 - SLACK <= after.left  # what lies between two cuts can be seen
     assert sum(cut.right - cut.left for cut in scale.cuts) <= 0.7 * width + SLACK

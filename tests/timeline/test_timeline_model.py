@@ -186,3 +186,14 @@ def test_the_record_says_the_end_where_the_history_does_not():
 def test_an_event_that_holds_no_map(encoded):
     event = HistoryEvent(seq=1, kind="step.started", timestamp=START, wf_id="w", run_id="r", encoded=encoded)
     assert spans(Timeline.from_history(run_info(), [event]), SpanKind.STEP) == [("", SpanStatus.RUNNING)]
+
+
+def test_a_task_never_ends_before_its_last_attempt():
+    run = begun()
+    ids = {"task_id": "t", "task_name": "load", "step_name": "start"}
+    run("task.started", 0, **ids)
+    run("task.attempt_failed", 5, **ids, attempt=1, max_attempts=3, next_retry_delay_ms=10, error={"type": "E"})
+    run("task.started", -4, **ids)  # taken again, by a worker whose clock is behind
+    first, second = [span for span in made(run).spans if span.kind is SpanKind.TASK]
+    assert first.end == first.attempts[-1].end == START + timedelta(seconds=5)
+    assert (first.status, second.status) == (SpanStatus.ABANDONED, SpanStatus.RUNNING)
