@@ -85,7 +85,7 @@ class Builder:
                 self._close(self.run, ended_at, _SPAN_STATUS.get(status, SpanStatus.COMPLETED))
         if self.run is None or self.run.end is None:
             if self._idle_since is not None and not self._steps and self._wait is None:
-                detail = f"received, not taken up: {', '.join(self._pending)}" if self._pending else ""
+                detail = f"events received and not taken up: {', '.join(self._pending)}" if self._pending else ""
                 self.spans.append(Span(kind=SpanKind.QUEUE, name="", start=self._idle_since, detail=detail))
             return
         for span in self.spans:

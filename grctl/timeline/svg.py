@@ -236,8 +236,9 @@ class _Picture:
     def _legend(self) -> Iterator[str]:
         self.y += 14
         x, y = float(_MARGIN), self.y + 14
+        shown = self._shown()
         for name, shape in _LEGEND:
-            if name not in self._shown():
+            if name not in shown:
                 continue
             room = 28 + wide(name, 11.5) + 22
             if x + room > WIDTH - _MARGIN:
@@ -252,14 +253,18 @@ class _Picture:
         shown = {_LEGEND_NAMES[kind] for kind in kinds if kind in _LEGEND_NAMES}
         if any(len(span.attempts) > 1 for span in self.timeline.spans):
             shown |= {"failed attempt", "pause before the next"}
+        spans = [span for lane in self.lanes for span in lane.spans if lane.kind is not SpanKind.WAIT]
+        shown |= {_STATUS_NAMES[span.status] for span in spans if span.status in _STATUS_NAMES}
         if self.scale.cuts:
             shown.add("time left out; its length is written above it")
         return shown
 
     def _failures(self) -> Iterator[str]:
-        found = words.failures_of(self.timeline)
-        if found:
+        found, pending = words.failures_of(self.timeline), words.pending_of(self.timeline)
+        if found or pending:
             self.y += 8
+        if pending:
+            yield self._line(cropped(pending, WIDTH - 2 * _MARGIN, 11.5), "small timed_out")
         for failure in found[:_MOST_FAILURES]:
             then = f" ({failure.then})" if failure.then else ""
             told = f"{failure.what} at {words.when(self.timeline, failure.at)}: {failure.why}{then}"
@@ -288,6 +293,18 @@ def _glyph(kind: MarkKind, x: float, y: float) -> str:
     return rectangle(x - 4, y - 4, 8, 8, "quiet", radius=1)
 
 
+def _swatch(status: SpanStatus) -> Callable[[float, float], str]:
+    return lambda x, y: rectangle(x + 4, y - 6, 12, 12, f"bar {status.value}")
+
+
+_STATUS_NAMES = {
+    SpanStatus.FAILED: "failed",
+    SpanStatus.TIMED_OUT: "timed out",
+    SpanStatus.CANCELLED: "cancelled",
+    SpanStatus.TERMINATED: "terminated",
+    SpanStatus.ABANDONED: "no end recorded",
+    SpanStatus.RUNNING: "goes on",
+}
 _LEGEND: tuple[tuple[str, Callable[[float, float], str]], ...] = (
     ("step", lambda x, y: rectangle(x, y - 6, 20, 12, "bar completed")),
     ("task", lambda x, y: rectangle(x, y - 5, 20, 10, "bar task completed", radius=2)),
@@ -302,6 +319,7 @@ _LEGEND: tuple[tuple[str, Callable[[float, float], str]], ...] = (
     ("cancel asked for", lambda x, y: _glyph(MarkKind.CANCEL, x + 10, y)),
     ("recorded value", lambda x, y: _glyph(MarkKind.RECORDED, x + 10, y)),
     ("other", lambda x, y: _glyph(MarkKind.OTHER, x + 10, y)),
+    *((name, _swatch(status)) for status, name in _STATUS_NAMES.items()),
     (
         "time left out; its length is written above it",
         lambda x, y: line(f"M{x + 5} {y - 8}l-3 4l3 4l-3 4l3 4M{x + 15} {y - 8}l-3 4l3 4l-3 4l3 4", "edge"),

@@ -276,6 +276,9 @@ class _Drawing:
         yield Text(line, "dim")
 
     def _failures(self) -> Iterator[Text]:
+        pending = words.pending_of(self.timeline)
+        if pending:
+            yield Text(f"▸ {pending}", "yellow", overflow="fold")
         found = words.failures_of(self.timeline)
         for failure in found[:_MOST_FAILURES]:
             line = Text(overflow="fold")

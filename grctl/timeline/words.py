@@ -22,6 +22,7 @@ __all__ = [
     "label_of",
     "label_of_span",
     "notes_of",
+    "pending_of",
     "reason_of",
     "spent",
     "tell",
@@ -118,6 +119,11 @@ def why(error: ErrorDetails | None, limit: int = 300) -> str:
     if error is None:
         return "no cause is recorded"
     return printable(f"{error.type}: {error.message}" if error.message else error.type, limit)
+
+
+def pending_of(timeline: Timeline) -> str:
+    """Return which events came and were not taken up, safe to print; empty where there is none."""
+    return next((printable(span.detail, 300) for span in timeline.spans if span.kind is SpanKind.QUEUE), "")
 
 
 def failures_of(timeline: Timeline) -> list[Failure]:

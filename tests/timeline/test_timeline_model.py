@@ -125,7 +125,7 @@ def test_a_step_that_no_worker_takes_is_seen():
     assert spans(made(run), SpanKind.QUEUE) == []
     run("event.received", 1, event_name="approve")
     (queue,) = [span for span in made(run).spans if span.kind is SpanKind.QUEUE]
-    assert queue.detail == "received, not taken up: approve"
+    assert queue.detail == "events received and not taken up: approve"
     run("step.started", 1, step_name="approve")
     assert spans(made(run), SpanKind.QUEUE) == []
 

@@ -130,12 +130,32 @@ def test_each_failed_attempt_is_told():
         assert "failed after 5.7 s" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "meanings"),
+    [
+        ("terminated_in_task-0", {"terminated", "cancelled", "no end recorded"}),
+        ("step_timeout-0", {"failed", "timed out"}),
+        ("waiting-0", {"goes on"}),
+        ("completed-0", set()),
+    ],
+)
+def test_the_picture_says_what_its_colours_mean(name, meanings):
+    (timeline,) = [Timeline.from_history(info, found) for other, info, found in recorded() if other == name]
+    told = {element.text for element in check_svg(timeline).iter(f"{SVG}text")}
+    every = {"failed", "timed out", "cancelled", "terminated", "no end recorded", "goes on"}
+    assert told & every == meanings
+
+
 def test_a_run_that_no_worker_takes_says_so():
     run = Recorder()
     run("run.started", input=None)
     timeline = Timeline.from_history(run_info(), run.events, run.at + timedelta(hours=2))
     assert re.search(r"^no worker yet ┈+▸ ▸ 2 h$", check_text(timeline, 80), re.MULTILINE)
     assert "no worker has taken the next step yet" in "".join(check_svg(timeline).itertext())
+    run("event.received", 1, event_name="approve")
+    timeline = Timeline.from_history(run_info(), run.events)
+    assert "▸ events received and not taken up: approve" in check_text(timeline, 80)
+    assert "events received and not taken up: approve" in "".join(check_svg(timeline).itertext())
 
 
 @pytest.mark.parametrize("name", [*NASTY, "x" * 5_000])
