@@ -37,10 +37,10 @@ def event_line(event: HistoryEvent, start: datetime) -> Text:
     line = Text(no_wrap=True, overflow="ignore")
     line.append(f"{at:%H:%M:%S}.{at.microsecond // 1000:03} ", "dim")
     line.append(f"{'+' + duration_text(at - start):>11}  ", "dim")
-    line.append(f"{printable(event.kind, 100):<19}", style)
+    kind = printable(event.kind, 100)
     about = " ".join(names) + (f": {why(error, 200)}" if error is not None else "")
-    if about:
-        line.append(f"  {about}")
+    line.append(f"{kind:<19}  " if about else kind, style)
+    line.append(about)
     return line
 
 

@@ -94,6 +94,7 @@ async def test_a_pipe_gets_a_line_for_each_event_and_one_for_the_end(client):
     kinds = [event.kind async for event in handle.history()]
     assert [line.split()[3] for line in lines[:-1]] == kinds
     assert len(lines) == len(kinds) + 1
+    assert not [line for line in lines if line != line.rstrip()]
     assert lines[-1] == 'completed: {"by":"Mia"}'
     assert "\x1b" not in screen.getvalue()
 
