@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable
@@ -92,6 +93,7 @@ class Operations:
             try:
                 started: RunInfo = await self._attempts(call, attempts.proceed, attempts.out_of_time)
             except WorkflowAlreadyRunningError as error:
+                call = attempts.call  # its deadline is one for all that a start does
                 if call.on_conflict == "attach":
                     return await self._attach(call, error)
                 if call.on_conflict == "raise" or error.run_id is None or replaced == _REPLACEMENTS:
@@ -136,7 +138,10 @@ class Operations:
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
-            await in_time(self._connection.watch(run), call.request_timeout, "it has not ended")
+            patience = call.request_timeout
+            if call.deadline is not None:
+                patience = max(0.0, min(patience, call.deadline - asyncio.get_running_loop().time()))
+            await in_time(self._connection.watch(run), patience, "it has not ended")
         except (WorkflowFinishedError, WorkflowNotFoundError):
             return  # it ended by itself, or its records are gone
         except (DeliveryUnknownError, NotSentError) as error:
@@ -149,11 +154,10 @@ class Operations:
             ) from error
 
     async def _send(self, call: SendCall) -> None:
-        if call.check_event and call.run.wf_type is not None:
-            await self._types.check_event(call.run.wf_type, call.event_name, call.request_timeout)
+        check = self._types.check_event if call.check_event and call.run.wf_type is not None else None
         payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
         command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
-        attempts = SendAttempts(self._wire, call, command)
+        attempts = SendAttempts(self._wire, call, command, check)
         await self._attempts(call, attempts.proceed, attempts.out_of_time)
 
     async def _cancel(self, call: CancelCall) -> None:
