@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["Budget"]
 
-_REFILL = 0.1
+_PARTS = 10
+"""A token has so many parts: counted in whole numbers, as ten tenths are no whole in binary."""
 
 
 class Budget:
@@ -21,21 +24,21 @@ class Budget:
     __slots__ = ("_left", "_most")
 
     def __init__(self, tokens: int | None) -> None:
-        self._most = float("inf") if tokens is None else float(tokens)
+        self._most = math.inf if tokens is None else tokens * _PARTS
         self._left = self._most
 
     def take(self, tokens: int) -> bool:
         """Take tokens; False, and none taken, where there are too few."""
-        if self._left < tokens:
+        if self._left < tokens * _PARTS:
             return False
-        self._left -= tokens
+        self._left -= tokens * _PARTS
         return True
 
     def give_back(self, tokens: int) -> None:
         """Put tokens back that were not used."""
-        self._left = min(self._left + tokens, self._most)
+        self._left = min(self._left + tokens * _PARTS, self._most)
 
     def answered(self, taken: int) -> None:
         """Note that a call was answered that had taken so many."""
         if self._left < self._most:
-            self._left = min(self._left + (taken or _REFILL), self._most)
+            self._left = min(self._left + (taken * _PARTS or 1), self._most)

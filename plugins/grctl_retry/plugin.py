@@ -81,7 +81,7 @@ class RetryPlugin(Plugin):
                         self._budget.answered(paid)
                     if no_more:
                         times = "once" if tries == 1 else f"{tries} times"
-                        error.add_note(f"tried {times} in {now - began:.3g} s, and not again: {no_more}")
+                        error.add_note(f"tried {times} in {now - began:.3f} s, and not again: {no_more}")
                     raise
                 proceed.announce(error, pause)
             else:
