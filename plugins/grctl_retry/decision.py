@@ -42,8 +42,8 @@ def is_worth_another_try(error: GrctlError, call: CommandCall) -> bool:
             return True
         case DeliveryUnknownError():
             return call.settles_doubt and not isinstance(_met(error), _FINAL)
-        case ServerError():  # of a command that changes something these two codes come as a DeliveryUnknownError
-            return not call.changes_state and error.code in _SERVER_FAILED
+        case ServerError():  # at a read, or at the look before a cancel: a change that it fails at is a doubt
+            return error.code in _SERVER_FAILED
     return False
 
 
