@@ -20,7 +20,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
-from grctl_core.deadline import by_deadline
+from grctl_core.deadline import Deadlines
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
@@ -61,6 +61,7 @@ class Operations:
         self._bounds = bounds
         self._types = TypeCache(self._wire)
         self._flights = Flights()
+        self._deadlines = Deadlines()
 
         around = pipeline.around_operation
         self.start: Callable[[StartCall], Awaitable[RunInfo]] = around("start", self._start)
@@ -222,7 +223,7 @@ class Operations:
         """Make the attempts that the retry slot wants; with none there one, and one look where that left a doubt."""
 
         def within_deadline(call: Any) -> Awaitable[Any]:
-            return attempt(call) if call.deadline is None else by_deadline(call, attempt, out_of_time)
+            return attempt(call) if call.deadline is None else self._deadlines.bound(call, attempt, out_of_time)
 
         try:
             return await self.pipeline.try_with(within_deadline, call)

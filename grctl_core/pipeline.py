@@ -79,34 +79,40 @@ class _OneShot:
         return self._inner(call)
 
 
-class RetryProceed:
+class RetryProceed(msgspec.Struct, eq=False):
     """The proceed of the retry slot: it may be called again and again, one call after the other.
 
     What an earlier attempt that is in doubt means for the next one is the core's affair (grctl_core.reconcile).
+
+    Attributes:
+        attempt: makes an attempt.
+        layer: what stands in the slot.
+        call: the call that it was given.
+        cancelling: says how many cancellations its task has.
+        before: how many it had when the slot was entered.
+        told: who is told of a retry.
+        latest: the call of the latest attempt.
+        count: how many there were.
     """
 
-    __slots__ = ("_announce", "_attempt", "_call", "_cancelling", "_layer", "count", "latest")
-
-    def __init__(
-        self, attempt: Inner, layer: Layer, call: Any, announce: Callable[[Any, Exception, float, int], None]
-    ) -> None:
-        self._attempt = attempt
-        self._layer = layer
-        self._call = call
-        self._announce = announce
-        self._cancelling = _cancelling()
-        self.count = 0
-        self.latest = call
+    attempt: Inner
+    layer: Layer
+    call: Any
+    cancelling: Callable[[], int]
+    before: int
+    told: Notifications
+    latest: Any
+    count: int = 0
 
     def __call__(self, call: Any) -> Awaitable[Any]:
         """Try; again, if it was tried before."""
-        if _cancelling() > self._cancelling:
+        if self.cancelling() > self.before:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
-        if call is not self._call:
-            _check_passed_on(self._layer, self._call, call)
-        self.count += 1
+        if call is not self.call and (type(call) is not type(self.call) or call.run is not self.call.run):
+            _check_passed_on(self.layer, self.call, call)
         self.latest = call
-        return self._attempt(call)
+        self.count += 1
+        return self.attempt(call)
 
     def announce(self, error: Exception, delay: float) -> None:
         """Say that it will be tried again: calls ``grctl_retry_scheduled`` of all plugins.
@@ -116,7 +122,7 @@ class RetryProceed:
             delay: in how many seconds.
 
         """
-        self._announce(self._call, error, delay, self.count + 1)
+        self.told.retry_scheduled(self.call, error, delay, self.count + 1)
 
 
 def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
@@ -248,10 +254,18 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         layer = None if call.retry is None else self.retry
         if layer is None:
             return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
-        proceed = RetryProceed(attempt, layer, call, self.notifications.retry_scheduled)
+        task = asyncio.current_task(asyncio.get_running_loop())
+        cancelling = _cancelling if task is None else task.cancelling
+        before = cancelling()
+        proceed = RetryProceed(attempt, layer, call, cancelling, before, self.notifications, call)
         try:
-            return await _guarded(lambda call: layer.function(call, proceed), returns_nothing=False)(call)
-        except DeliveryUnknownError:
-            if proceed.count > 1 or not _looks(call):
+            result = await layer.function(call, proceed)
+        except Exception as error:
+            if cancelling() > before:
+                raise asyncio.CancelledError from error
+            if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
                 raise
-            return await proceed(proceed.latest)
+            result = await proceed(proceed.latest)
+        if cancelling() > before:  # it swallowed the cancellation
+            raise asyncio.CancelledError
+        return result
