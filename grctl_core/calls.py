@@ -58,6 +58,7 @@ class CallState(dict[str, Any]):
     attempts = 0
 
 
+_NUMBERS = (float, int)
 PartT = TypeVar("PartT", bound="CommandCall")
 
 NO_STATE: Mapping[str, Any] = MappingProxyType({})
@@ -120,7 +121,7 @@ class BaseCall(msgspec.Struct, frozen=True, kw_only=True):
                 changes[name] = to_seconds(name, value)
             elif name == "workflow_timeout":
                 changes[name] = optional_timedelta(name, value)
-            elif name == "deadline" and not isinstance(value, int | float | None):
+            elif name == "deadline" and not (value is None or isinstance(value, _NUMBERS)):
                 raise InvalidInputError(f"deadline must be a number, by loop.time(), not {type(value).__name__}")
         return msgspec.structs.replace(self, **changes)
 

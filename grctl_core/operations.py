@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import weakref
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
-from grctl_core.deadline import by_deadline
+from grctl_core.deadline import Deadlines
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
@@ -62,6 +63,7 @@ class Operations:
         self._bounds = bounds
         self._types = TypeCache(self._wire)
         self._flights = Flights()
+        self._deadlines = Deadlines()
 
         around = pipeline.around_operation
         self.start: Callable[[StartCall], Awaitable[RunInfo]] = around("start", self._start)
@@ -94,6 +96,7 @@ class Operations:
             try:
                 started: RunInfo = await self._attempts(call, attempts.proceed, attempts.out_of_time)
             except WorkflowAlreadyRunningError as error:
+                call = attempts.call  # its deadline is one for all that a start does
                 if call.on_conflict == "attach":
                     return await self._attach(call, error)
                 if call.on_conflict == "raise" or error.run_id is None or replaced == _REPLACEMENTS:
@@ -138,7 +141,10 @@ class Operations:
                     reason=f"replaced by run {call.run.run_id} (on_conflict='terminate')",
                 )
             )
-            await in_time(self._connection.watch(run), call.request_timeout, "it has not ended")
+            patience = call.request_timeout
+            if call.deadline is not None:
+                patience = max(0.0, min(patience, call.deadline - asyncio.get_running_loop().time()))
+            await in_time(self._connection.watch(run), patience, "it has not ended")
         except (WorkflowFinishedError, WorkflowNotFoundError):
             return  # it ended by itself, or its records are gone
         except (DeliveryUnknownError, NotSentError) as error:
@@ -151,11 +157,10 @@ class Operations:
             ) from error
 
     async def _send(self, call: SendCall) -> None:
-        if call.check_event and call.run.wf_type is not None:
-            await self._types.check_event(call.run.wf_type, call.event_name, call.request_timeout)
+        check = self._types.check_event if call.check_event and call.run.wf_type is not None else None
         payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
         command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
-        attempts = SendAttempts(self._wire, call, command)
+        attempts = SendAttempts(self._wire, call, command, check)
         await self._attempts(call, attempts.proceed, attempts.out_of_time)
 
     async def _cancel(self, call: CancelCall) -> None:
@@ -220,7 +225,7 @@ class Operations:
         """Make the attempts that the retry slot wants; with none there one, and one look where that left a doubt."""
 
         def within_deadline(call: Any) -> Awaitable[Any]:
-            return attempt(call) if call.deadline is None else by_deadline(call, attempt, out_of_time)
+            return attempt(call) if call.deadline is None else self._deadlines.bound(call, attempt, out_of_time)
 
         try:
             return await self.pipeline.try_with(within_deadline, call)

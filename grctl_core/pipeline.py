@@ -60,42 +60,40 @@ class Layer(msgspec.Struct, frozen=True):
         return f"{self.plugin}.{self.hook}"
 
 
-class RetryProceed:
+class RetryProceed(msgspec.Struct, eq=False):
     """The proceed of the retry slot: it may be called again and again, one call after the other.
 
     What an earlier attempt that is in doubt means for the next one is the core's affair (grctl_core.reconcile).
+
+    Attributes:
+        attempt: makes an attempt.
+        layer: what stands in the slot.
+        call: the call that it was given.
+        cancelling: says how many cancellations its task has.
+        before: how many it had when the slot was entered.
+        told: who is told of a retry.
+        latest: the call of the latest attempt.
+        count: how many there were.
     """
 
-    __slots__ = ("_attempt", "_call", "_cancelling", "_layer", "_notifications", "_task", "count", "latest")
-
-    def __init__(
-        self,
-        attempt: Inner,
-        layer: Layer,
-        call: Any,
-        notifications: Notifications,
-        *,
-        task: asyncio.Task[Any] | None,
-        cancelling: int,
-    ) -> None:
-        self._attempt = attempt
-        self._layer = layer
-        self._call = call
-        self._notifications = notifications
-        self._task = task
-        self._cancelling = cancelling
-        self.count = 0
-        self.latest = call
+    attempt: Inner
+    layer: Layer
+    call: Any
+    cancelling: Callable[[], int]
+    before: int
+    told: Notifications
+    latest: Any
+    count: int = 0
 
     def __call__(self, call: Any) -> Awaitable[Any]:
         """Try; again, if it was tried before."""
-        if self._task is not None and self._task.cancelling() > self._cancelling:
+        if self.cancelling() > self.before:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
-        if call is not self._call:
-            _check_passed_on(self._layer, self._call, call)
-        self.count += 1
+        if call is not self.call and (type(call) is not type(self.call) or call.run is not self.call.run):
+            _check_passed_on(self.layer, self.call, call)
         self.latest = call
-        return self._attempt(call)
+        self.count += 1
+        return self.attempt(call)
 
     def announce(self, error: Exception, delay: float) -> None:
         """Say that it will be tried again: calls ``grctl_retry_scheduled`` of all plugins.
@@ -105,7 +103,12 @@ class RetryProceed:
             delay: in how many seconds.
 
         """
-        self._notifications.retry_scheduled(self._call, error, delay, self.count + 1)
+        self.told.retry_scheduled(self.call, error, delay, self.count + 1)
+
+
+def _never() -> int:
+    """How often no task is cancelled."""
+    return 0
 
 
 def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
@@ -238,16 +241,17 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         if layer is None:
             return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
         task = self.current_task()
-        before = 0 if task is None else task.cancelling()
-        proceed = RetryProceed(attempt, layer, call, self.notifications, task=task, cancelling=before)
+        cancelling = _never if task is None else task.cancelling
+        before = cancelling()
+        proceed = RetryProceed(attempt, layer, call, cancelling, before, self.notifications, call)
         try:
             result = await layer.function(call, proceed)
         except Exception as error:
-            if task is not None and task.cancelling() > before:
+            if cancelling() > before:
                 raise asyncio.CancelledError from error
             if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
                 raise
-            return await proceed(proceed.latest)
-        if task is not None and task.cancelling() > before:
+            result = await proceed(proceed.latest)
+        if cancelling() > before:  # it swallowed the cancellation
             raise asyncio.CancelledError
         return result

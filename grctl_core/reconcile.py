@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -39,6 +40,9 @@ from grctl_core.wire import Wire, refusal
 
 __all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
 
+Check: TypeAlias = Callable[[str, str, float], Awaitable[None]]
+"""Looks whether a workflow type handles an event, as ``TypeCache.check_event``."""
+
 _FIRST_PAUSE = 0.02
 
 _ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
@@ -60,13 +64,17 @@ class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Attempts:
-    """What is known of one operation's earlier attempts: done, in doubt (``_doubt`` is set), or certainly not done."""
+    """What is known of one operation's earlier attempts: done, in doubt (``_doubt`` is set), or certainly not done.
 
-    __slots__ = ("_call", "_doubt", "_operation", "_run", "_wire")
+    Attributes:
+        call: the call, as the retry slot passed it on the last time.
+    """
+
+    __slots__ = ("_doubt", "_operation", "_run", "_wire", "call")
 
     def __init__(self, wire: Wire, call: CommandCall) -> None:
         self._wire = wire
-        self._call = call  # the latest: a retry plugin may pass another one on
+        self.call: Any = call
         self._operation = call.operation
         self._run = call.run
         self._doubt: DeliveryUnknownError | None = None
@@ -81,7 +89,7 @@ class _Attempts:
     async def _send(self, command: Command, timeout: float) -> None:
         """Send the command; return when the server accepted it. What leaves a doubt is remembered."""
         try:
-            reply = await self._wire.send(self._call, command, timeout)
+            reply = await self._wire.send(self.call, command, timeout)
             if not reply.success:
                 raise refusal(reply, self._operation, self._run)
         except DeliveryUnknownError as error:
@@ -118,7 +126,7 @@ class StartAttempts(_Attempts):
 
     async def proceed(self, call: StartCall) -> RunInfo:
         """Make one attempt, if the run is not there already; return the record of the run that was started."""
-        self._call = call
+        self.call = call
         timeout = call.request_timeout
         if self._started is None:
             found = None if self._doubt is None else await self._look(self._doubt, timeout)
@@ -153,7 +161,7 @@ class StartAttempts(_Attempts):
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
         run = self._run
         try:
-            reply = await self._wire.send(self._call, DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout)
             if reply.run is not None and reply.run.id == run.run_id:
                 return reply.run
             if reply.error is not None and reply.error.code != ErrorCode.NOT_FOUND:
@@ -184,21 +192,25 @@ class StartAttempts(_Attempts):
 class SendAttempts(_Attempts):
     """The attempts of one send."""
 
-    __slots__ = ("_command", "_delivered")
+    __slots__ = ("_check", "_command", "_delivered")
 
-    def __init__(self, wire: Wire, call: SendCall, command: EventCommand) -> None:
+    def __init__(self, wire: Wire, call: SendCall, command: EventCommand, check: Check | None = None) -> None:
         super().__init__(wire, call)
+        self._check = check
         self._command = command
         self._delivered = False
 
     async def proceed(self, call: SendCall) -> None:
         """Make one attempt, unless an earlier one has delivered the event, or may have."""
-        self._call = call
+        self.call = call
         if self._delivered:
             return
         earlier = self._doubt
         if earlier is not None and not call.idempotent:
             raise earlier
+        if self._check is not None:
+            await self._check(self._run.wf_type or "", call.event_name, call.request_timeout)
+            self._check = None  # once: nothing that fails here may hide a later doubt
         try:
             await self._send(self._command, call.request_timeout)
         except DeliveryUnknownError:
@@ -228,7 +240,7 @@ class EndAttempts(_Attempts):
             WorkflowNotFoundError: there is no such run.
 
         """
-        self._call = call
+        self.call = call
         if self._accepted:
             return
         timeout = call.request_timeout
@@ -265,7 +277,7 @@ class EndAttempts(_Attempts):
         """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
         try:
-            reply = await self._wire.send(self._call, DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout)
             if not reply.success:
                 raise refusal(reply, operation, run, changes_state=False)
             latest = found = reply.run
