@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from grctl_core.commands import Reply, TerminateCommand
 from grctl_core.errors import ConnectionClosedError, GrctlError
 from grctl_core.run import RunInfo, RunRef
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Deadlines"]
 
@@ -110,10 +111,7 @@ class Deadlines:
         self._closed = True
         for run_id in list(self._upheld):
             self.forget(run_id)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end_tasks(*self._tasks)
 
     def _arm(self, deadline: _Deadline, seconds: float) -> None:
         deadline.timer = self._loop.call_later(max(seconds, 0.0), self._fire, deadline, context=contextvars.Context())
