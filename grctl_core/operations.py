@@ -151,7 +151,7 @@ class Operations:
         await self._end(call, TerminateCommand(wf_id=call.run.wf_id, reason=call.reason))
 
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
-        attempts = EndAttempts(self._wire, command, call.run)
+        attempts = EndAttempts(self._wire, command, call.run, self._bounds)
         await self._flights.join(
             call.run,
             call.operation,

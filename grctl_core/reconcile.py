@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +28,7 @@ from grctl_core.commands import (
 from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
+    NotDeliveredError,
     NotSentError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -37,7 +39,10 @@ from grctl_core.wire import Wire, refusal
 
 __all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
 
+T = TypeVar("T")
+
 _FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
 
 _ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
 """Ends that a cancel or terminate in doubt may have brought about."""
@@ -46,15 +51,43 @@ _ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
 class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
     """How long a doubt is looked into, in seconds.
 
+    In all this takes no longer than the sum of the three, and the request timeout for each look that gets no answer.
+
     Attributes:
+        reached_within: how long looks are repeated that reach nobody, as the connection is lost or no server listens:
+            what left the doubt is often what cut us off. After that the doubt stays.
         begun_within: how long a run that is recorded may take to begin; after that the doubt stays.
         quarantine: how long a start is looked for after a change of connection, before it is sent again. A first
             attempt that a broker holds back for longer than that and delivers after the run ended does harm
             (docs/protocol.md, section 8, 1); no client can bound that delay.
     """
 
+    reached_within: float = 5.0
     begun_within: float = 2.0
     quarantine: float = 2.0
+
+
+class _Reach:
+    """Repeats looks that reach nobody, until its time is over; all looks of one attempt share that time."""
+
+    __slots__ = ("_deadline",)
+
+    def __init__(self, within: float) -> None:
+        self._deadline = asyncio.get_running_loop().time() + within
+
+    async def __call__(self, look: Callable[[], Awaitable[T]]) -> T:
+        """Look; what it raises when the time is over, or for another reason, goes on to the caller."""
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await look()
+            except (NotSentError, NotDeliveredError):
+                remaining = self._deadline - loop.time()
+                if remaining <= 0:
+                    raise
+            await asyncio.sleep(min(pause, remaining))
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class _Attempts:
@@ -109,11 +142,12 @@ class StartAttempts(_Attempts):
     async def proceed(self, timeout: float) -> RunInfo:
         """Make one attempt, if the run is not there already; return the record of the run that was started."""
         if self._started is None:
-            found = None if self._doubt is None else await self._look(self._doubt, timeout)
+            reach = _Reach(self._bounds.reached_within)
+            found = None if self._doubt is None else await self._look(self._doubt, reach, timeout)
             if found is None:
                 found = await self._start(timeout)
             elif self._doubt is not None:
-                found = await self._begun(found, self._doubt, timeout)
+                found = await self._begun(found, self._doubt, reach, timeout)
             self._started = found
         return self._started
 
@@ -129,7 +163,7 @@ class StartAttempts(_Attempts):
                 raise _still(self._doubt, f"and sending it again failed: {error}") from error
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
             self._doubt = self._new_doubt("is recorded")
-            return await self._begun(run, self._doubt, timeout)
+            return await self._begun(run, self._doubt, _Reach(self._bounds.reached_within), timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
@@ -137,16 +171,20 @@ class StartAttempts(_Attempts):
                 raise
             raise _still(self._doubt, f"and sending it again failed: {error}") from error
 
-    async def _look(self, doubt: DeliveryUnknownError, timeout: float) -> RunInfo | None:
+    async def _look(self, doubt: DeliveryUnknownError, reach: _Reach, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
         run = self._run
+
+        def find() -> Awaitable[RunInfo | None]:
+            return self._wire.find_run(run, timeout)
+
         try:
-            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await reach(lambda: self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout))
             if reply.run is not None and reply.run.id == run.run_id:
                 return reply.run
             if reply.error is not None and reply.error.code != ErrorCode.NOT_FOUND:
                 raise refusal(reply, "describe", run, changes_state=False)
-            found = await self._wire.find_run(run, timeout)
+            found = await reach(find)
         except GrctlError as error:
             raise _still(doubt, f"and looking for it failed: {error}") from error
         if found is None and doubt.link is not None and reply.link == doubt.link:
@@ -154,9 +192,9 @@ class StartAttempts(_Attempts):
             return None
         if found is not None:
             return found
-        return await _poll(lambda: self._wire.find_run(run, timeout), self._bounds.quarantine, doubt)
+        return await _poll(find, self._bounds.quarantine, reach, doubt)
 
-    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, timeout: float) -> RunInfo:
+    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, reach: _Reach, timeout: float) -> RunInfo:
         """Return the record of our run once it has begun: a record alone may never do so."""
         if found.started_at is not None or found.is_finished:
             return found
@@ -164,7 +202,7 @@ class StartAttempts(_Attempts):
         async def begun() -> RunInfo | None:
             return found if await self._wire.has_begun(self._run, timeout) else None
 
-        if await _poll(begun, self._bounds.begun_within, doubt) is None:
+        if await _poll(begun, self._bounds.begun_within, reach, doubt) is None:
             raise _still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
         return found
 
@@ -200,11 +238,12 @@ class SendAttempts(_Attempts):
 class EndAttempts(_Attempts):
     """The attempts of one cancel or terminate: each looks first, as the command goes to the latest run of the id."""
 
-    __slots__ = ("_accepted", "_command")
+    __slots__ = ("_accepted", "_bounds", "_command")
 
-    def __init__(self, wire: Wire, command: CancelCommand | TerminateCommand, run: RunRef) -> None:
+    def __init__(self, wire: Wire, command: CancelCommand | TerminateCommand, run: RunRef, bounds: DoubtBounds) -> None:
         super().__init__(wire, "cancel" if isinstance(command, CancelCommand) else "terminate", run)
         self._command = command
+        self._bounds = bounds
         self._accepted = False
 
     async def proceed(self, timeout: float) -> None:
@@ -249,13 +288,14 @@ class EndAttempts(_Attempts):
     async def _look(self, timeout: float) -> RunInfo | None:
         """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
+        reach = _Reach(0.0 if self._doubt is None else self._bounds.reached_within)
         try:
-            reply = await self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await reach(lambda: self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout))
             if not reply.success:
                 raise refusal(reply, operation, run, changes_state=False)
             latest = found = reply.run
             if latest is None or latest.id != run.run_id:
-                found = await self._wire.find_run(run, timeout)
+                found = await reach(lambda: self._wire.find_run(run, timeout))
         except DeliveryUnknownError as error:
             raise NotSentError(f"{operation} not sent: looking at the run first failed: {error}") from error
         if found is None:
@@ -278,7 +318,7 @@ def _still(doubt: DeliveryUnknownError, why: str) -> DeliveryUnknownError:
 
 
 async def _poll(
-    look: Callable[[], Awaitable[RunInfo | None]], within: float, doubt: DeliveryUnknownError
+    look: Callable[[], Awaitable[RunInfo | None]], within: float, reach: _Reach, doubt: DeliveryUnknownError
 ) -> RunInfo | None:
     """Look again and again, with growing pauses, until something is found or the time is over."""
     loop = asyncio.get_running_loop()
@@ -286,7 +326,7 @@ async def _poll(
     pause = _FIRST_PAUSE
     while True:
         try:
-            found = await look()
+            found = await reach(look)
         except GrctlError as error:
             raise _still(doubt, f"and looking for it failed: {error}") from error
         remaining = deadline - loop.time()

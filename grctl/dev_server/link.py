@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from grctl.dev_server.errors import DevServerError, LinkLostError
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Link", "LinkKeeper"]
 
@@ -35,6 +36,7 @@ class Link:
     def __init__(self, client: Client, lost: asyncio.Event) -> None:
         self.client = client
         self.lost = lost
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, url: str) -> Link:
@@ -141,9 +143,11 @@ class Link:
         return decoded
 
     async def close(self) -> None:
-        """Close it. Never hangs."""
+        """Close it. Never hangs; goes on when its caller is cancelled, as half closed the socket would stay open."""
         self.lost.set()
-        await _close(self.client)
+        if self._closing is None:
+            self._closing = asyncio.create_task(_close(self.client), name="grctl-dev-link-close")
+        await asyncio.shield(self._closing)
 
 
 async def _close(client: Client) -> None:
@@ -189,13 +193,12 @@ class LinkKeeper:
     @property
     def up(self) -> Link | None:
         """The link, None while there is none."""
-        return None if self._link is None or self._link.lost.is_set() else self._link
+        return self._link if self._link is not None and not self._link.lost.is_set() else None
 
     async def close(self) -> None:
         """Keep none any more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks(self._task)
             self._task = None
         if self._link is not None:
             await self._link.close()
@@ -215,7 +218,6 @@ class LinkKeeper:
     async def _keep(self, link: Link) -> None:
         while True:
             await link.lost.wait()
-            self._link = None
             _log.info("the broker is gone; connecting again")
             await link.close()
             link = await self._make_again()

@@ -29,7 +29,7 @@ NEVER = "never"
 """An answer that does not come: the request waits until it is cancelled."""
 
 OK = Reply(success=True)
-ONE_LOOK = DoubtBounds(begun_within=0.0, quarantine=0.0)
+ONE_LOOK = DoubtBounds(reached_within=0.0, begun_within=0.0, quarantine=0.0)
 """Look once, wait never."""
 
 OTHER_RUN = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -207,10 +207,13 @@ def client_on(
 
 
 def handle_to(
-    connection: ScriptedConnection, run: RunInfo | None = None, pipeline: Pipeline | None = None
+    connection: ScriptedConnection,
+    run: RunInfo | None = None,
+    pipeline: Pipeline | None = None,
+    bounds: DoubtBounds = ONE_LOOK,
 ) -> WorkflowHandle[Any]:
     """A handle to a run, by default to R1, which goes on; nothing was sent for it."""
-    return client_on(connection, pipeline)._handle(run or connection.record(run_info("R1")), Any)
+    return client_on(connection, pipeline, bounds)._handle(run or connection.record(run_info("R1")), Any)
 
 
 def retrying(times: int) -> Pipeline:

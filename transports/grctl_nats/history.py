@@ -92,9 +92,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
         await hints.stop()
 
 
-async def _through_losses(
-    uplink: Uplink, records: Records, read: Callable[[], Awaitable[T]], *, for_ever: bool
-) -> T:
+async def _through_losses(uplink: Uplink, records: Records, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:
     """Read, and again where the link is lost meanwhile, or nobody answers for the stream for a moment."""
     tries = 0
     while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,6 +75,7 @@ class Link:
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
         self._pumps: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Link {self.number} to {self.server}, {'lost' if self.lost.done() else 'up'}>"
@@ -222,8 +224,17 @@ class Link:
             self.on_dropped()
 
     async def close(self, timeout: float = 2.0) -> None:
-        """Close the connection; what still waits for a reply is in doubt."""
+        """Close the connection; what still waits for a reply is in doubt.
+
+        It goes on when its caller is cancelled: half closed the socket would stay open, as the driver closes once.
+        """
         self.lose("closed")
+        if self._closing is None:
+            closing = self._close(timeout)
+            self._closing = asyncio.get_running_loop().create_task(closing, context=contextvars.Context())
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.close(), timeout)
 
@@ -281,7 +292,8 @@ class Link:
 
 def _is_pump(task: asyncio.Task[Any]) -> bool:
     """Whether a new task is the driver's for a subscription: somebody else may have made one in the same moment."""
-    return getattr(task.get_coro(), "__qualname__", "").startswith("Subscription.")
+    coroutine = task.get_coro()
+    return inspect.iscoroutine(coroutine) and coroutine.__qualname__.startswith("Subscription.")
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
