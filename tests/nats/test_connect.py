@@ -105,6 +105,20 @@ class TestOnePerLoop:
             assert await connect(connect_timeout=3) is first
         await first.close()
 
+    @pytest.mark.parametrize("name", ["GRCTL_NATS_SERVERS", "grctl_NATS_SERVERS"])
+    async def test_other_servers_in_the_environment_are_warned_of(self, broker, server, monkeypatch, name):
+        first = await connect(broker.url)
+        monkeypatch.setenv(name, "nats://elsewhere:1")
+        with pytest.warns(UserWarning, match="not one to nats://elsewhere:1") as caught:
+            assert await connect() is first
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert await connect(broker.url) is first  # the argument counts, and not the environment
+            monkeypatch.setenv(name, f" {broker.url} ")
+            assert await connect() is first
+        await first.close()
+
     async def test_the_warning_shows_no_password(self, broker, server):
         first = await connect(broker.url)
         with pytest.warns(UserWarning, match="elsewhere") as caught:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from fake_server import event_body, new_run
 
-from grctl_core.errors import ConnectionClosedError, DecodeError, WorkflowNotFoundError
+from grctl_core.errors import ConnectionClosedError, DecodeError, UnsupportedOperationError, WorkflowNotFoundError
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import history as history_module
@@ -142,6 +142,35 @@ class TestFollow:
         await server.end(run)
         events = await reader.end()
         assert [event.data["n"] for event in events[1:-1]] == list(range(number))
+
+    @pytest.mark.parametrize("read", ["page", "last"])
+    async def test_a_stream_that_nobody_answers_for_for_a_moment(self, server, connection, run, monkeypatch, read):
+        """As while a broker starts, or a cluster elects."""
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)
+        original = getattr(connection._records, read)
+        refusals = [UnsupportedOperationError("nobody answers")] * 5
+
+        async def refuse(*args: object) -> object:
+            if refusals:
+                raise refusals.pop()
+            return await original(*args)
+
+        reader = Reader(connection, run.ref)
+        await reader.until(1)
+        monkeypatch.setattr(connection._records, read, refuse)
+        await server.put_event(run.ref, "e")
+        await reader.until(2)
+        await server.end(run)
+        assert [event.kind for event in await reader.end()] == ["run.started", "e", "run.completed"]
+        assert refusals == []
+
+    async def test_a_stream_that_is_deleted(self, server, connection, run, monkeypatch):
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)
+        reader = Reader(connection, run.ref)
+        await reader.until(1)
+        await server.api(f"STREAM.DELETE.{subjects.STREAM}")
+        with pytest.raises(UnsupportedOperationError, match="is gone"):
+            await reader.end()
 
     async def test_a_hint_that_is_lost(self, server, connection, run, monkeypatch):
         monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)

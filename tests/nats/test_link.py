@@ -351,6 +351,7 @@ class TestPermissions:
                 {"user": "all", "password": "x"},
                 {"user": "some", "password": "x", "permissions": {"publish": {"deny": ["ask.Secret.>"]}}},
                 {"user": "deaf", "password": "x", "permissions": {"subscribe": {"deny": ["_INBOX.>"]}}},
+                {"user": "apart", "password": "x", "permissions": {"subscribe": ["_INBOX_apart.>"]}},
             ]
         }
     }
@@ -376,12 +377,20 @@ class TestPermissions:
 
     async def test_replies_that_are_refused(self, broker):
         responder = await responding(broker, user="all", password="x")
-        with pytest.raises(AccessDeniedError, match=r"permissions violation for subscription to"):
-            link = await linked(broker, user="deaf", password="x")
-            try:
+        for user, prefix in (("deaf", "_INBOX"), ("apart", "_INBOX"), ("apart", "_INBOX.apart")):
+            link = await linked(broker, user=user, password="x", inbox_prefix=prefix)
+            said = rf"permissions violation for subscription to .* Replies come below '{prefix}\.': .* inbox_prefix="
+            with pytest.raises(AccessDeniedError, match=said):
                 await within(link.request("ask.x", b"", None, LONG))
-            finally:
-                await link.close()
+            await link.close()
+        await responder.client.close()
+
+    async def test_an_inbox_of_ones_own(self, broker):
+        responder = await responding(broker, user="all", password="x")
+        link = await linked(broker, user="apart", password="x", inbox_prefix="_INBOX_apart.here")
+        assert (await within(link.request("ask.x", b"", None, LONG))).data == b"yes"
+        assert responder.messages[0].reply.startswith("_INBOX_apart.here.")
+        await link.close()
         await responder.client.close()
 
 

@@ -204,7 +204,7 @@ def _inbox_prefix(prefix: str | None) -> str:
     if prefix is None:
         return "_INBOX"
     parts = prefix.split(".")
-    if parts[-1] == ">" and _is_subject(parts[:-1]):
+    if parts[1:] and parts[-1] == ">" and _is_subject(parts[:-1]):
         raise InvalidInputError(
             f"inbox_prefix is what stands before the '.>' of the permission: write {prefix.removesuffix('.>')!r}, "
             f"not {prefix!r}"
