@@ -11,7 +11,9 @@ from grctl_core.errors import ConnectionClosedError, DecodeError, UnsupportedOpe
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import history as history_module
+from grctl_nats import records as records_module
 from grctl_nats import subjects
+from grctl_nats.records import Record
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -77,10 +79,23 @@ async def test_of_an_unknown_run(server, connection, follow):
         await read(connection, RunRef("w", "none"), follow=follow)
 
 
-async def test_of_large_events(server, connection, run):
-    for _ in range(10):
-        await server.put_event(run.ref, "e", payload="x" * 500_000)
-    assert len(await read(connection, run.ref)) == 11
+@pytest.mark.parametrize("page", [1, 700_000, records_module._PAGE_BYTES])
+async def test_of_large_events(server, connection, run, monkeypatch, page):
+    """Pages end where they are large; what is larger than a page comes all the same."""
+    monkeypatch.setattr(records_module, "_PAGE_BYTES", page)
+    for number in range(10):
+        await server.put_event(run.ref, "e", payload="x" * 500_000, n=number)
+    pages = []
+    one_page = connection._records.page
+
+    async def count(*args: object) -> list[Record]:
+        pages.append(await one_page(*args))
+        return pages[-1]
+
+    monkeypatch.setattr(connection._records, "page", count)
+    assert [event.data.get("n") for event in await read(connection, run.ref)] == [None, *range(10)]
+    largest = max(sum(len(record.body) for record in records) for records in pages)
+    assert largest < page + 600_000
 
 
 async def test_of_this_run_alone(server, connection, run):

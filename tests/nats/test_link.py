@@ -421,6 +421,19 @@ class TestMany:
         assert nothing_waits(link)
 
 
+async def test_answers_that_were_dropped_are_missed(link, responder):
+    """A stream of answers that may have a gap ends in an error; a drop elsewhere does not concern it."""
+    responder.answers = []
+    told = []
+    link.on_dropped = lambda: told.append(1)
+    async with link.stream("ask.x", b"") as messages:
+        link.dropped("grctl_run.W.w.r.info")
+        assert messages.empty()
+        link.dropped(f"{link.inbox}.s7")
+        assert isinstance(messages.get_nowait(), DeliveryUnknownError)
+    assert told == [1, 1]
+
+
 async def test_subscriptions(link, responder):
     heard = []
     got = asyncio.Event()

@@ -26,7 +26,7 @@ from grctl_core.commands import (
     TerminateCommand,
 )
 from grctl_core.durations import Duration, to_seconds
-from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
+from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError, NotSentError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
@@ -115,6 +115,7 @@ class NatsConnection:
             settings = read_settings(servers, **options)
             # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
             task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
+            task.add_done_callback(_see, context=contextvars.Context())
             shared = _shared[loop] = _Shared(task, settings.servers)
         elif servers is not None or options.get("context") is not None or servers_of_environment() is not None:
             wanted = read_settings(servers, **options).servers
@@ -193,7 +194,10 @@ class NatsConnection:
         self._under_way += 1
         self._idle.clear()
         try:
-            await self._guard(command)
+            try:
+                await self._guard(command)
+            except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
+                raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
             reply = await self._send(command, timeout)
         except DeliveryUnknownError:
             if type(command) is StartCommand:
@@ -228,7 +232,8 @@ class NatsConnection:
             if self._safeguards.size_margin:
                 safeguards.check_size(body, link.max_payload)
             subject = subjects.command(command.wf_id)
-            message = await link.request(subject, body, headers, timeout or self._settings.request_timeout)
+            seconds = self._settings.request_timeout if timeout is None else timeout
+            message = await link.request(subject, body, headers, seconds)
         try:
             reply = wire.decode_reply(message.data, command, link.number)
         except DecodeError as error:
@@ -423,6 +428,12 @@ class _Shared(msgspec.Struct):
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Look at how an attempt ended, which all its callers may have left: or asyncio logs that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _listed(servers: Iterable[Any]) -> str:

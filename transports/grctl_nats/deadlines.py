@@ -131,6 +131,9 @@ class Deadlines:
         except GrctlError as error:
             _log.debug("upholding the timeout of run %s has to wait: %s", deadline.run.run_id, error)
             again = _AGAIN
+        except Exception:  # noqa: BLE001 - the timeout is to be upheld all the same
+            _log.exception("upholding the timeout of run %s failed in an unexpected way", deadline.run.run_id)
+            again = _AGAIN
         if not self._is_upheld(deadline):
             return
         if again is None:

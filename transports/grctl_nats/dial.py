@@ -103,7 +103,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if link is None:
             return
         if isinstance(error, SlowConsumerError):
-            link.dropped()
+            link.dropped(error.subject)
         elif "permissions violation" in str(error).lower():
             link.denied(str(error))
 

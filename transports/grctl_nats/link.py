@@ -218,8 +218,11 @@ class Link:
         if self.on_lost is not None:
             self.on_lost()
 
-    def dropped(self) -> None:
-        """Note that the driver has dropped a message."""
+    def dropped(self, subject: str) -> None:
+        """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
+        if subject.startswith(f"{self.inbox}."):
+            for _, queue in self._streams.values():  # it may have been of any of them, and each would have a gap
+                queue.put_nowait(DeliveryUnknownError("answers of the broker were dropped", link=self.number))
         if self.on_dropped is not None:
             self.on_dropped()
 

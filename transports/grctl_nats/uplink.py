@@ -180,10 +180,11 @@ class Uplink:
     def _take(self, link: Link) -> Link:
         """Make a link that is up the present one; it is in the same turn of the loop that it was found up."""
         self._link = link
-        self._trouble = None
-        self._up.set()
-        link.on_lost = self._lost
-        self._changed(link)
+        if not self._closed:
+            self._trouble = None
+            self._up.set()
+            link.on_lost = self._lost
+            self._changed(link)
         return link
 
     def _lost(self) -> None:
