@@ -21,6 +21,7 @@ from grctl_core.errors import (
 from grctl_core.protocols import Capabilities, Connection, ConnectionEvent
 from grctl_core.run import RunRef
 from grctl_nats import NatsConnection
+from grctl_nats import connection as connection_module
 from grctl_nats.connection import open_url
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -63,6 +64,21 @@ class TestOnePerLoop:
         first.cancel()
         await asyncio.wait([first])
         await (await connect(broker.url)).close()
+
+    async def test_an_attempt_that_all_left_fails_without_a_word(self, caplog):
+        async with Broker() as broker:
+            broker.kill()
+            first = asyncio.create_task(connect(broker.url, connect_timeout=0.1))
+            await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+        del first
+        attempt = connection_module._shared.pop(asyncio.get_running_loop()).task
+        await asyncio.wait([attempt])
+        assert not attempt.cancelled()
+        del attempt
+        gc.collect()
+        assert caplog.records == []
 
     async def test_a_fresh_one_after_closing(self, broker, server):
         first = await connect(broker.url)

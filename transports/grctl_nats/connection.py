@@ -431,7 +431,7 @@ _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 
 
 def _see(task: asyncio.Task[Any]) -> None:
-    """Look at how an attempt ended, which all its callers may have left: or asyncio logs that nobody did."""
+    """Look at how an attempt ended, as all its callers may have left: or asyncio would log that nobody did."""
     if not task.cancelled():
         task.exception()
 
