@@ -17,6 +17,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
@@ -30,7 +31,7 @@ from grctl_core.flights import Flights
 from grctl_core.outcome import Outcome
 from grctl_core.pipeline import Pipeline, resolve_once
 from grctl_core.protocols import Connection
-from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
+from grctl_core.reconcile import EndAttempts, SendAttempts, StartAttempts
 from grctl_core.run import RunInfo, RunRef
 from grctl_core.type_cache import TypeCache
 from grctl_core.wire import Wire, in_time, refusal

@@ -10,11 +10,7 @@ earlier attempt may have been carried out, so it does not matter who calls it ag
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import msgspec
+from collections.abc import Awaitable
 
 from grctl_core.commands import (
     CancelCommand,
@@ -25,10 +21,10 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.doubt import DoubtBounds, Reach, poll, still
 from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
-    NotDeliveredError,
     NotSentError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -37,57 +33,10 @@ from grctl_core.errors import (
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_core.wire import Wire, refusal
 
-__all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
-
-T = TypeVar("T")
-
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.25
+__all__ = ["EndAttempts", "SendAttempts", "StartAttempts"]
 
 _ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
 """Ends that a cancel or terminate in doubt may have brought about."""
-
-
-class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a doubt is looked into, in seconds.
-
-    In all this takes no longer than the sum of the three, and the request timeout for each look that gets no answer.
-
-    Attributes:
-        reached_within: how long looks are repeated that reach nobody, as the connection is lost or no server listens:
-            what left the doubt is often what cut us off. After that the doubt stays.
-        begun_within: how long a run that is recorded may take to begin; after that the doubt stays.
-        quarantine: how long a start is looked for after a change of connection, before it is sent again. A first
-            attempt that a broker holds back for longer than that and delivers after the run ended does harm
-            (docs/protocol.md, section 8, 1); no client can bound that delay.
-    """
-
-    reached_within: float = 5.0
-    begun_within: float = 2.0
-    quarantine: float = 2.0
-
-
-class _Reach:
-    """Repeats looks that reach nobody, until its time is over; all looks of one attempt share that time."""
-
-    __slots__ = ("_deadline",)
-
-    def __init__(self, within: float) -> None:
-        self._deadline = asyncio.get_running_loop().time() + within
-
-    async def __call__(self, look: Callable[[], Awaitable[T]]) -> T:
-        """Look; what it raises when the time is over, or for another reason, goes on to the caller."""
-        loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await look()
-            except (NotSentError, NotDeliveredError):
-                remaining = self._deadline - loop.time()
-                if remaining <= 0:
-                    raise
-            await asyncio.sleep(min(pause, remaining))
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class _Attempts:
@@ -142,16 +91,16 @@ class StartAttempts(_Attempts):
     async def proceed(self, timeout: float) -> RunInfo:
         """Make one attempt, if the run is not there already; return the record of the run that was started."""
         if self._started is None:
-            reach = _Reach(self._bounds.reached_within)
+            reach = Reach(self._bounds.reached_within)
             found = None if self._doubt is None else await self._look(self._doubt, reach, timeout)
             if found is None:
-                found = await self._start(timeout)
+                found = await self._start(reach, timeout)
             elif self._doubt is not None:
                 found = await self._begun(found, self._doubt, reach, timeout)
             self._started = found
         return self._started
 
-    async def _start(self, timeout: float) -> RunInfo:
+    async def _start(self, reach: Reach, timeout: float) -> RunInfo:
         run = self._command.run
         try:
             await self._send(self._command, timeout)
@@ -160,18 +109,18 @@ class StartAttempts(_Attempts):
             if error.run_id != run.id:
                 if self._doubt is None:
                     raise
-                raise _still(self._doubt, f"and sending it again failed: {error}") from error
+                raise still(self._doubt, f"and sending it again failed: {error}") from error
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
             self._doubt = self._new_doubt("is recorded")
-            return await self._begun(run, self._doubt, _Reach(self._bounds.reached_within), timeout)
+            return await self._begun(run, self._doubt, reach, timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
             if self._doubt is None:
                 raise
-            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+            raise still(self._doubt, f"and sending it again failed: {error}") from error
 
-    async def _look(self, doubt: DeliveryUnknownError, reach: _Reach, timeout: float) -> RunInfo | None:
+    async def _look(self, doubt: DeliveryUnknownError, reach: Reach, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
         run = self._run
 
@@ -186,15 +135,15 @@ class StartAttempts(_Attempts):
                 raise refusal(reply, "describe", run, changes_state=False)
             found = await reach(find)
         except GrctlError as error:
-            raise _still(doubt, f"and looking for it failed: {error}") from error
+            raise still(doubt, f"and looking for it failed: {error}") from error
         if found is None and doubt.link is not None and reply.link == doubt.link:
             self._doubt = None  # over the same connection the describe came after the start: it would be seen
             return None
         if found is not None:
             return found
-        return await _poll(find, self._bounds.quarantine, reach, doubt)
+        return await poll(find, self._bounds.quarantine, reach, doubt)
 
-    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, reach: _Reach, timeout: float) -> RunInfo:
+    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, reach: Reach, timeout: float) -> RunInfo:
         """Return the record of our run once it has begun: a record alone may never do so."""
         if found.started_at is not None or found.is_finished:
             return found
@@ -202,8 +151,8 @@ class StartAttempts(_Attempts):
         async def begun() -> RunInfo | None:
             return found if await self._wire.has_begun(self._run, timeout) else None
 
-        if await _poll(begun, self._bounds.begun_within, reach, doubt) is None:
-            raise _still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
+        if await poll(begun, self._bounds.begun_within, reach, doubt) is None:
+            raise still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
         return found
 
 
@@ -231,7 +180,7 @@ class SendAttempts(_Attempts):
         except GrctlError as error:
             if self._doubt is None:
                 raise
-            raise _still(self._doubt, f"and sending it again failed: {error}") from error
+            raise still(self._doubt, f"and sending it again failed: {error}") from error
         self._delivered = True
 
 
@@ -268,7 +217,7 @@ class EndAttempts(_Attempts):
         except GrctlError as error:
             if earlier is None:
                 raise
-            raise _still(earlier, f"and trying again failed: {error}") from error
+            raise still(earlier, f"and trying again failed: {error}") from error
         self._accepted = True
 
     async def _end(self, timeout: float) -> RunInfo | None:
@@ -281,14 +230,14 @@ class EndAttempts(_Attempts):
                 raise
             ended = await self._look(timeout)
             if ended is None:
-                raise _still(earlier, "it has ended since, and its record does not say how") from error
+                raise still(earlier, "it has ended since, and its record does not say how") from error
             return ended
         return None
 
     async def _look(self, timeout: float) -> RunInfo | None:
         """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
-        reach = _Reach(0.0 if self._doubt is None else self._bounds.reached_within)
+        reach = Reach(0.0 if self._doubt is None else self._bounds.reached_within)
         try:
             reply = await reach(lambda: self._wire.send(DescribeCommand(wf_id=run.wf_id), timeout))
             if not reply.success:
@@ -305,32 +254,9 @@ class EndAttempts(_Attempts):
         if found is not latest:
             other = latest.id if latest else "unknown"
             refused = self._finished(f"is no longer the latest, and the {operation} would go to run {other}")
-            raise refused if self._doubt is None else _still(self._doubt, f"and it cannot be tried again: {refused}")
+            raise refused if self._doubt is None else still(self._doubt, f"and it cannot be tried again: {refused}")
         return None
 
     def _finished(self, why: str) -> WorkflowFinishedError:
         run = self._run
         return WorkflowFinishedError(f"{self._operation} refused: run {run.run_id} of workflow {run.wf_id!r} {why}")
-
-
-def _still(doubt: DeliveryUnknownError, why: str) -> DeliveryUnknownError:
-    return DeliveryUnknownError(f"{doubt}; {why}", operation=doubt.operation, run=doubt.run, link=doubt.link)
-
-
-async def _poll(
-    look: Callable[[], Awaitable[RunInfo | None]], within: float, reach: _Reach, doubt: DeliveryUnknownError
-) -> RunInfo | None:
-    """Look again and again, with growing pauses, until something is found or the time is over."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            found = await reach(look)
-        except GrctlError as error:
-            raise _still(doubt, f"and looking for it failed: {error}") from error
-        remaining = deadline - loop.time()
-        if found is not None or remaining <= 0:
-            return found
-        await asyncio.sleep(min(pause, remaining))
-        pause *= 2

@@ -14,6 +14,7 @@ import msgspec
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, GrctlError, WorkflowNotFoundError
 from grctl_core.handle import WorkflowHandle
 from grctl_core.history import HistoryEvent
@@ -21,7 +22,6 @@ from grctl_core.operations import Operations
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.pipeline import Pipeline
 from grctl_core.protocols import Capabilities, ConnectionListener
-from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 

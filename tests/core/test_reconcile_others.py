@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
@@ -20,7 +21,6 @@ from grctl_core.errors import (
     WorkflowNotFoundError,
 )
 from grctl_core.pipeline import Pipeline
-from grctl_core.reconcile import DoubtBounds
 
 from .scripted import NEVER, OK, ScriptedConnection, handle_to, lost, refused, retrying, run_info, settle
 

@@ -11,6 +11,7 @@ import pytest
 
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import Reply
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
@@ -23,7 +24,6 @@ from grctl_core.errors import (
     WorkflowTypeNotRegisteredError,
 )
 from grctl_core.pipeline import Pipeline
-from grctl_core.reconcile import DoubtBounds
 
 from .scripted import (
     NEVER,

@@ -10,10 +10,10 @@ from fake_server import NOW, FakeServer
 
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import CancelCommand, StartCommand, TerminateCommand
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import DeliveryUnknownError
 from grctl_core.operations import Operations
 from grctl_core.pipeline import Pipeline
-from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunInfo, RunStatus
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -36,6 +36,7 @@ from grctl_nats import safeguards, subjects, wire
 from grctl_nats.deadlines import Deadlines
 from grctl_nats.ending import TIMEOUT_REASON
 from grctl_nats.history import find_run_info, read_history
+from grctl_nats.latest_runs import LatestRuns
 from grctl_nats.link import Link
 from grctl_nats.listing import list_runs
 from grctl_nats.records import Records
@@ -49,7 +50,6 @@ __all__ = ["NatsConnection", "open_url"]
 _log = logging.getLogger("grctl.nats")
 
 _CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
-_REMEMBERED = 10_000
 
 
 class NatsConnection:
@@ -73,8 +73,8 @@ class NatsConnection:
         self._idle.set()
         self._closer: asyncio.Task[None] | None = None  # from the first close() on
         self._clock = (datetime.now(UTC), self._loop.time())
-        self._seen = _LatestRuns()
-        self._ended = _LatestRuns()
+        self._seen = LatestRuns()
+        self._ended = LatestRuns()
         self._warned = False
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
@@ -388,27 +388,6 @@ class NatsConnection:
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"
             )
-
-
-class _LatestRuns:
-    """One run for each of the workflow ids that were met last."""
-
-    def __init__(self) -> None:
-        self._runs: dict[str, RunRef] = {}
-
-    def get(self, wf_id: str) -> RunRef | None:
-        return self._runs.get(wf_id)
-
-    def put(self, run: RunRef) -> None:
-        self._runs.pop(run.wf_id, None)
-        self._runs[run.wf_id] = run
-        if len(self._runs) > _REMEMBERED:
-            del self._runs[next(iter(self._runs))]
-
-    def drop(self, run: RunRef) -> None:
-        """Forget a run, unless there is another one of its id by now."""
-        if self._runs.get(run.wf_id) == run:
-            del self._runs[run.wf_id]
 
 
 class _Shared(msgspec.Struct):
