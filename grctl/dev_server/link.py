@@ -59,8 +59,8 @@ class Link:
 
         client = Client()
         try:
-            await asyncio.wait_for(
-                client.connect(
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await client.connect(
                     url,
                     name="grctl-dev-server",
                     allow_reconnect=False,
@@ -72,9 +72,7 @@ class Link:
                     closed_cb=on_closed,
                     disconnected_cb=on_closed,
                     error_cb=on_error,
-                ),
-                _CONNECT_SECONDS,
-            )
+                )
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await _close(client)
             cause = causes[-1] if causes else error
