@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from grctl_core.calls import DEFAULT_RETRY, NO_STATE, DescribeCall, StartCall
 from grctl_core.codec import check_type
+from grctl_core.doubt import DoubtBounds
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
 from grctl_core.errors import InvalidInputError
 from grctl_core.event_loop import running_loop
@@ -17,7 +18,6 @@ from grctl_core.operations import Operations
 from grctl_core.plugin_list import PluginList
 from grctl_core.plugins import plugins_of
 from grctl_core.protocols import Connection, OnConflict
-from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 
 if TYPE_CHECKING:

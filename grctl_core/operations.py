@@ -21,6 +21,7 @@ from grctl_core.commands import (
     TerminateCommand,
 )
 from grctl_core.deadline import Deadlines
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
@@ -34,7 +35,7 @@ from grctl_core.flights import Flights
 from grctl_core.outcome import Outcome
 from grctl_core.pipeline import Pipeline
 from grctl_core.protocols import Connection
-from grctl_core.reconcile import DoubtBounds, EndAttempts, SendAttempts, StartAttempts
+from grctl_core.reconcile import EndAttempts, SendAttempts, StartAttempts
 from grctl_core.run import RunInfo, RunRef
 from grctl_core.type_cache import TypeCache
 from grctl_core.wire import Wire, in_time, refusal
@@ -170,7 +171,7 @@ class Operations:
         await self._end(call, TerminateCommand(wf_id=call.run.wf_id, reason=call.reason))
 
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
-        attempts = EndAttempts(self._wire, call, command)
+        attempts = EndAttempts(self._wire, call, command, self._bounds)
         await self._flights.join(
             call.run,
             call.operation,

@@ -10,11 +10,8 @@ earlier attempt may have been carried out, so it does not matter who calls it ag
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
-
-import msgspec
 
 from grctl_core.calls import CancelCall, CommandCall, SendCall, StartCall, TerminateCall
 from grctl_core.commands import (
@@ -26,6 +23,7 @@ from grctl_core.commands import (
     StartCommand,
     TerminateCommand,
 )
+from grctl_core.doubt import DoubtBounds, Reach, poll, still
 from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
@@ -38,29 +36,13 @@ from grctl_core.errors import (
 from grctl_core.run import RunInfo, RunStatus
 from grctl_core.wire import Wire, refusal
 
-__all__ = ["DoubtBounds", "EndAttempts", "SendAttempts", "StartAttempts"]
-
+__all__ = ["EndAttempts", "SendAttempts", "StartAttempts"]
 Check: TypeAlias = Callable[[str, str, float], Awaitable[None]]
 """Looks whether a workflow type handles an event, as ``TypeCache.check_event``."""
 
-_FIRST_PAUSE = 0.02
 
 _ENDED_AS_ASKED = (RunStatus.CANCELLED, RunStatus.TERMINATED)
 """Ends that a cancel or terminate in doubt may have brought about."""
-
-
-class DoubtBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a doubt is looked into, in seconds.
-
-    Attributes:
-        begun_within: how long a run that is recorded may take to begin; after that the doubt stays.
-        quarantine: how long a start is looked for after a change of connection, before it is sent again. A first
-            attempt that a broker holds back for longer than that and delivers after the run ended does harm
-            (docs/protocol.md, section 8, 1); no client can bound that delay.
-    """
-
-    begun_within: float = 2.0
-    quarantine: float = 2.0
 
 
 class _Attempts:
@@ -82,7 +64,7 @@ class _Attempts:
     def out_of_time(self) -> GrctlError:
         """Return what the call ends in when its deadline passes."""
         if self._doubt is not None:
-            return _still(self._doubt, "and the call's deadline has passed")
+            return still(self._doubt, "and the call's deadline has passed")
         run = self._run
         return NotSentError(f"the {self._operation} of workflow {run.wf_id!r} was not sent before its deadline")
 
@@ -129,15 +111,16 @@ class StartAttempts(_Attempts):
         self.call = call
         timeout = call.request_timeout
         if self._started is None:
-            found = None if self._doubt is None else await self._look(self._doubt, timeout)
+            reach = Reach(self._bounds.reached_within)
+            found = None if self._doubt is None else await self._look(self._doubt, reach, timeout)
             if found is None:
-                found = await self._start(timeout)
+                found = await self._start(reach, timeout)
             elif self._doubt is not None:
-                found = await self._begun(found, self._doubt, timeout)
+                found = await self._begun(found, self._doubt, reach, timeout)
             self._started = found
         return self._started
 
-    async def _start(self, timeout: float) -> RunInfo:
+    async def _start(self, reach: Reach, timeout: float) -> RunInfo:
         run, earlier = self._command.run, self._doubt
         try:
             await self._send(self._command, timeout)
@@ -146,37 +129,41 @@ class StartAttempts(_Attempts):
             if error.run_id != run.id:
                 if earlier is None:
                     raise
-                raise _still(earlier, f"and sending it again failed: {error}") from error
+                raise still(earlier, f"and sending it again failed: {error}") from error
             # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
             self._doubt = self._new_doubt("is recorded")
-            return await self._begun(run, self._doubt, timeout)
+            return await self._begun(run, self._doubt, reach, timeout)
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
             if earlier is None:
                 raise
-            raise _still(earlier, f"and sending it again failed: {error}") from error
+            raise still(earlier, f"and sending it again failed: {error}") from error
 
-    async def _look(self, doubt: DeliveryUnknownError, timeout: float) -> RunInfo | None:
+    async def _look(self, doubt: DeliveryUnknownError, reach: Reach, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""
         run = self._run
+
+        def find() -> Awaitable[RunInfo | None]:
+            return self._wire.find_run(run, timeout)
+
         try:
-            reply = await self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await reach(lambda: self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout))
             if reply.run is not None and reply.run.id == run.run_id:
                 return reply.run
             if reply.error is not None and reply.error.code != ErrorCode.NOT_FOUND:
                 raise refusal(reply, "describe", run, changes_state=False)
-            found = await self._wire.find_run(run, timeout)
+            found = await reach(find)
         except GrctlError as error:
-            raise _still(doubt, f"and looking for it failed: {error}") from error
+            raise still(doubt, f"and looking for it failed: {error}") from error
         if found is None and doubt.link is not None and reply.link == doubt.link:
             self._doubt = None  # over the same connection the describe came after the start: it would be seen
             return None
         if found is not None:
             return found
-        return await _poll(lambda: self._wire.find_run(run, timeout), self._bounds.quarantine, doubt)
+        return await poll(find, self._bounds.quarantine, reach, doubt)
 
-    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, timeout: float) -> RunInfo:
+    async def _begun(self, found: RunInfo, doubt: DeliveryUnknownError, reach: Reach, timeout: float) -> RunInfo:
         """Return the record of our run once it has begun: a record alone may never do so."""
         if found.started_at is not None or found.is_finished:
             return found
@@ -184,8 +171,8 @@ class StartAttempts(_Attempts):
         async def begun() -> RunInfo | None:
             return found if await self._wire.has_begun(self._run, timeout) else None
 
-        if await _poll(begun, self._bounds.begun_within, doubt) is None:
-            raise _still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
+        if await poll(begun, self._bounds.begun_within, reach, doubt) is None:
+            raise still(doubt, f"it is recorded but has not begun within {self._bounds.begun_within} s")
         return found
 
 
@@ -218,18 +205,25 @@ class SendAttempts(_Attempts):
         except GrctlError as error:
             if earlier is None:
                 raise
-            raise _still(earlier, f"and sending it again failed: {error}") from error
+            raise still(earlier, f"and sending it again failed: {error}") from error
         self._delivered = True
 
 
 class EndAttempts(_Attempts):
     """The attempts of one cancel or terminate: each looks first, as the command goes to the latest run of the id."""
 
-    __slots__ = ("_accepted", "_command")
+    __slots__ = ("_accepted", "_bounds", "_command")
 
-    def __init__(self, wire: Wire, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        call: CancelCall | TerminateCall,
+        command: CancelCommand | TerminateCommand,
+        bounds: DoubtBounds,
+    ) -> None:
         super().__init__(wire, call)
         self._command = command
+        self._bounds = bounds
         self._accepted = False
 
     async def proceed(self, call: CancelCall | TerminateCall) -> None:
@@ -256,7 +250,7 @@ class EndAttempts(_Attempts):
         except GrctlError as error:
             if earlier is None:
                 raise
-            raise _still(earlier, f"and trying again failed: {error}") from error
+            raise still(earlier, f"and trying again failed: {error}") from error
         self._accepted = True
 
     async def _end(self, timeout: float) -> RunInfo | None:
@@ -269,20 +263,21 @@ class EndAttempts(_Attempts):
                 raise
             ended = await self._look(timeout)
             if ended is None:
-                raise _still(earlier, "it has ended since, and its record does not say how") from error
+                raise still(earlier, "it has ended since, and its record does not say how") from error
             return ended
         return None
 
     async def _look(self, timeout: float) -> RunInfo | None:
         """Return the run's record if it has ended, None if it goes on; raise if the command would hit another run."""
         run, operation = self._run, self._operation
+        reach = Reach(0.0 if self._doubt is None else self._bounds.reached_within)
         try:
-            reply = await self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout)
+            reply = await reach(lambda: self._wire.send(self.call, DescribeCommand(wf_id=run.wf_id), timeout))
             if not reply.success:
                 raise refusal(reply, operation, run, changes_state=False)
             latest = found = reply.run
             if latest is None or latest.id != run.run_id:
-                found = await self._wire.find_run(run, timeout)
+                found = await reach(lambda: self._wire.find_run(run, timeout))
         except DeliveryUnknownError as error:
             raise NotSentError(f"{operation} not sent: looking at the run first failed: {error}") from error
         if found is None:
@@ -292,32 +287,9 @@ class EndAttempts(_Attempts):
         if found is not latest:
             other = latest.id if latest else "unknown"
             refused = self._finished(f"is no longer the latest, and the {operation} would go to run {other}")
-            raise refused if self._doubt is None else _still(self._doubt, f"and it cannot be tried again: {refused}")
+            raise refused if self._doubt is None else still(self._doubt, f"and it cannot be tried again: {refused}")
         return None
 
     def _finished(self, why: str) -> WorkflowFinishedError:
         run = self._run
         return WorkflowFinishedError(f"{self._operation} refused: run {run.run_id} of workflow {run.wf_id!r} {why}")
-
-
-def _still(doubt: DeliveryUnknownError, why: str) -> DeliveryUnknownError:
-    return DeliveryUnknownError(f"{doubt}; {why}", operation=doubt.operation, run=doubt.run, link=doubt.link)
-
-
-async def _poll(
-    look: Callable[[], Awaitable[RunInfo | None]], within: float, doubt: DeliveryUnknownError
-) -> RunInfo | None:
-    """Look again and again, with growing pauses, until something is found or the time is over."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + within
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            found = await look()
-        except GrctlError as error:
-            raise _still(doubt, f"and looking for it failed: {error}") from error
-        remaining = deadline - loop.time()
-        if found is not None or remaining <= 0:
-            return found
-        await asyncio.sleep(min(pause, remaining))
-        pause *= 2

@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from grctl.dev_server.errors import DevServerError, LinkLostError
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Link", "LinkKeeper"]
 
@@ -35,6 +36,7 @@ class Link:
     def __init__(self, client: Client, lost: asyncio.Event) -> None:
         self.client = client
         self.lost = lost
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, url: str) -> Link:
@@ -57,8 +59,8 @@ class Link:
 
         client = Client()
         try:
-            await asyncio.wait_for(
-                client.connect(
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await client.connect(
                     url,
                     name="grctl-dev-server",
                     allow_reconnect=False,
@@ -70,9 +72,7 @@ class Link:
                     closed_cb=on_closed,
                     disconnected_cb=on_closed,
                     error_cb=on_error,
-                ),
-                _CONNECT_SECONDS,
-            )
+                )
         except (nats.errors.Error, OSError, TimeoutError) as error:
             await _close(client)
             cause = causes[-1] if causes else error
@@ -141,9 +141,11 @@ class Link:
         return decoded
 
     async def close(self) -> None:
-        """Close it. Never hangs."""
+        """Close it. Never hangs; goes on when its caller is cancelled, as half closed the socket would stay open."""
         self.lost.set()
-        await _close(self.client)
+        if self._closing is None:
+            self._closing = asyncio.create_task(_close(self.client), name="grctl-dev-link-close")
+        await asyncio.shield(self._closing)
 
 
 async def _close(client: Client) -> None:
@@ -189,13 +191,12 @@ class LinkKeeper:
     @property
     def up(self) -> Link | None:
         """The link, None while there is none."""
-        return None if self._link is None or self._link.lost.is_set() else self._link
+        return self._link if self._link is not None and not self._link.lost.is_set() else None
 
     async def close(self) -> None:
         """Keep none any more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks(self._task)
             self._task = None
         if self._link is not None:
             await self._link.close()
@@ -215,7 +216,6 @@ class LinkKeeper:
     async def _keep(self, link: Link) -> None:
         while True:
             await link.lost.wait()
-            self._link = None
             _log.info("the broker is gone; connecting again")
             await link.close()
             link = await self._make_again()

@@ -21,6 +21,7 @@ from grctl.dev_server.errors import DevServerError, LinkLostError
 from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.stream import get_message, read_state
 from grctl_nats import subjects
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Writer"]
 
@@ -102,8 +103,7 @@ class Writer:
     async def close(self) -> None:
         """Stop writing."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks(self._task)
             self._task = None
 
     async def _run(self) -> None:

@@ -15,6 +15,7 @@ from grctl_core.calls import DescribeCall
 from grctl_core.client import WorkflowClient
 from grctl_core.codec import encode
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, GrctlError, WorkflowNotFoundError
 from grctl_core.handle import WorkflowHandle
 from grctl_core.history import HistoryEvent
@@ -22,7 +23,6 @@ from grctl_core.operations import Operations
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.pipeline import Layer, Pipeline
 from grctl_core.protocols import Capabilities, ConnectionListener
-from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 
@@ -30,7 +30,7 @@ NEVER = "never"
 """An answer that does not come: the request waits until it is cancelled."""
 
 OK = Reply(success=True)
-ONE_LOOK = DoubtBounds(begun_within=0.0, quarantine=0.0)
+ONE_LOOK = DoubtBounds(reached_within=0.0, begun_within=0.0, quarantine=0.0)
 """Look once, wait never."""
 
 OTHER_RUN = "01HZZZZZZZZZZZZZZZZZZZZZZZ"
@@ -208,12 +208,15 @@ def client_on(
 
 
 def handle_to(
-    connection: ScriptedConnection, run: RunInfo | None = None, pipeline: Pipeline | None = None
+    connection: ScriptedConnection,
+    run: RunInfo | None = None,
+    pipeline: Pipeline | None = None,
+    bounds: DoubtBounds = ONE_LOOK,
 ) -> WorkflowHandle[Any]:
     """A handle to a run, by default to R1, which goes on; nothing was sent for it."""
     info = run or connection.record(run_info("R1"))
     call = DescribeCall(run=info.ref, request_timeout=5.0)
-    return client_on(connection, pipeline)._handle(info, Any, call)
+    return client_on(connection, pipeline, bounds)._handle(info, Any, call)
 
 
 def retrying(times: int) -> Pipeline:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
     DeliveryUnknownError,
+    GrctlError,
     NotDeliveredError,
     NotSentError,
     RefusedError,
@@ -263,3 +265,31 @@ async def test_an_event_given_up_by_the_retry_layer_is_not_sent_again(connection
     with pytest.raises(DeliveryUnknownError, match="was given up"):
         await handle.send("approve")
     assert connection.kinds == ["event"]
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+@pytest.mark.parametrize("nobody", [NotSentError("no link"), NotDeliveredError("no server")])
+async def test_after_a_doubt_looks_that_reach_nobody_are_repeated(
+    connection: ScriptedConnection, operation: str, nobody: GrctlError
+) -> None:
+    """What left the doubt is often what cut us off: the broker is gone, and comes back."""
+    handle = handle_to(connection, bounds=DoubtBounds(reached_within=60.0))
+
+    def cut_off(command: Any) -> Any:
+        connection.script("run.describe", nobody, nobody)
+        return lost()
+
+    connection.script(f"run.{operation}", cut_off, OK)
+    await getattr(handle, operation)()
+    assert connection.kinds == ["describe", operation, *["describe"] * 3, operation]
+
+
+@pytest.mark.parametrize("operation", ["cancel", "terminate"])
+async def test_without_a_doubt_a_look_that_reaches_nobody_is_the_answer(
+    connection: ScriptedConnection, operation: str
+) -> None:
+    handle = handle_to(connection, bounds=DoubtBounds(reached_within=1_000.0))
+    connection.script("run.describe", NotSentError("no link"))
+    with pytest.raises(NotSentError, match="no link"):
+        await getattr(handle, operation)()
+    assert connection.kinds == ["describe"]

@@ -11,10 +11,12 @@ import pytest
 
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import Reply
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
     DeliveryUnknownError,
+    GrctlError,
     NotDeliveredError,
     NotSentError,
     ServerError,
@@ -22,7 +24,6 @@ from grctl_core.errors import (
     WorkflowTypeNotRegisteredError,
 )
 from grctl_core.pipeline import Pipeline
-from grctl_core.reconcile import DoubtBounds
 
 from .scripted import (
     NEVER,
@@ -236,6 +237,82 @@ async def test_found_late_in_the_quarantine_is_not_sent_again(connection: Script
     await client.start_workflow("Order", "order-1")
     assert connection.kinds == ["start", "describe"]
     assert connection.looks == {"find_run": 3, "has_begun": 1}
+
+
+@pytest.mark.parametrize("nobody", [NotSentError("no link"), NotDeliveredError("no server")])
+async def test_looks_that_reach_nobody_are_repeated(connection: ScriptedConnection, nobody: GrctlError) -> None:
+    """What left the doubt is often what cut us off: the broker is gone, and comes back."""
+    client = client_on(connection, bounds=DoubtBounds(reached_within=60.0, begun_within=0.0, quarantine=0.0))
+
+    def come_back(command: Any) -> Any:
+        connection.link = 2
+        connection.record(connection.sent("run.start")[0].run)
+        return nobody
+
+    connection.script("run.start", lost(1))
+    connection.script("run.describe", nobody, nobody, come_back)
+    handle = await client.start_workflow("Order", "order-1")
+    assert handle.run_info.id == connection.sent("run.start")[0].run.id
+    assert connection.kinds == ["start", *["describe"] * 4]
+
+
+@pytest.mark.parametrize("look", ["find_run", "has_begun"])
+async def test_looks_at_the_records_that_reach_nobody_are_repeated(connection: ScriptedConnection, look: str) -> None:
+    client = client_on(connection, bounds=DoubtBounds(reached_within=60.0, begun_within=0.0, quarantine=0.0))
+    connection.failing[look] = NotSentError("no link")
+
+    def come_back(name: str) -> None:
+        if connection.looks[look] == 3:
+            del connection.failing[look]
+
+    connection.on_look = come_back
+    connection.script("run.start", (LOST_DONE if look == "has_begun" else LOST)(connection))
+    await client.start_workflow("Order", "order-1")
+    assert connection.kinds == ["start", "describe", *["start"] * (look == "find_run")]
+    assert connection.looks[look] == 3
+
+
+async def test_a_link_that_is_lost_again_in_the_quarantine(connection: ScriptedConnection) -> None:
+    """The quarantine ends with a look that was answered, and not with one that reached nobody."""
+    client = client_on(connection, bounds=DoubtBounds(reached_within=60.0, begun_within=0.0, quarantine=0.0))
+
+    def cut_off(name: str) -> None:
+        connection.failing.pop(name, None)
+        if connection.looks["find_run"] == 2:
+            connection.failing[name] = NotSentError("no link")
+        if connection.looks["find_run"] == 3:
+            connection.record(connection.sent("run.start")[0].run)
+
+    def move(command: Any) -> Any:
+        connection.link = 2
+        return lost(1)
+
+    connection.on_look = cut_off
+    connection.script("run.start", move)
+    await client.start_workflow("Order", "order-1")
+    assert connection.kinds == ["start", "describe"]
+    assert connection.looks["find_run"] == 3
+
+
+async def test_looks_that_reach_nobody_end(connection: ScriptedConnection) -> None:
+    """All of them together: what the first ones took is not there for the later ones."""
+    client = client_on(connection, bounds=DoubtBounds(reached_within=0.05, begun_within=0.0, quarantine=0.0))
+    connection.failing["find_run"] = NotSentError("no link")
+    connection.script("run.start", LOST(connection))
+    with pytest.raises(DeliveryUnknownError, match="looking for it failed: no link") as caught:
+        await client.start_workflow("Order", "order-1")
+    assert caught.value.run == connection.sent("run.start")[0].run.ref
+    assert connection.kinds == ["start", "describe"]
+    assert connection.looks["find_run"] > 1
+
+
+async def test_a_closed_connection_is_not_waited_for(connection: ScriptedConnection) -> None:
+    client = client_on(connection, bounds=DoubtBounds(reached_within=1_000.0))
+    connection.script("run.start", LOST(connection))
+    connection.script("run.describe", ConnectionClosedError("closed"))
+    with pytest.raises(DeliveryUnknownError, match="looking for it failed: closed"):
+        await client.start_workflow("Order", "order-1")
+    assert connection.kinds == ["start", "describe"]
 
 
 async def test_one_that_begins_late_is_waited_for(connection: ScriptedConnection) -> None:

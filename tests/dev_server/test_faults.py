@@ -19,7 +19,7 @@ from grctl_core.run import RunRef, RunStatus
 from grctl_nats import subjects, wire
 
 from . import workflows
-from .raw import Raw, start_command, until, waits
+from .raw import PATIENCE, Raw, start_command, until, waits
 
 ORDER = {"order_id": "9", "qty": 1}
 Serve = Callable[..., Awaitable[tuple[DevServer, Raw]]]
@@ -206,7 +206,7 @@ async def test_4_near_the_limit_a_start_hangs(serve: Serve, below: int, *, begun
 async def test_4_too_long_an_id_never_ends(serve: Serve) -> None:
     _, raw = await serve(What.NEAR_LIMIT_HANGS)
     command = start_command("Values", "a" * 3_950, {"kind": "int"})
-    answer = await raw.client.request("grctl_api.workflow.a", wire.encode_command(command, "c"))
+    answer = await raw.client.request("grctl_api.workflow.a", wire.encode_command(command, "c"), timeout=PATIENCE)
     assert wire.decode_reply(answer.data, command, 0).success
     assert await raw.state(command.run.ref) is None
 

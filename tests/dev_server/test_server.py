@@ -31,7 +31,7 @@ from grctl_core.run import RunStatus
 from grctl_engine import EngineLimits
 from grctl_nats import subjects, wire
 
-from .raw import Raw, start_command, until, waits
+from .raw import PATIENCE, Raw, start_command, until, waits
 from .workflows import workflows
 
 Connect = Callable[..., Awaitable[Raw]]
@@ -233,7 +233,7 @@ async def test_a_second_start_is_refused_also_while_the_first_is_not_yet_stored(
 async def test_ids_that_are_no_token_are_refused(raw: Raw, wf_id: str) -> None:
     for command in (start_command("Values", wf_id, {"kind": "int"}), DescribeCommand(wf_id=wf_id)):
         body = wire.encode_command(command, "c_x@host")
-        answer = await raw.client.request("grctl_api.workflow.x", body)
+        answer = await raw.client.request("grctl_api.workflow.x", body, timeout=PATIENCE)
         reply = wire.decode_reply(answer.data, command, 0)
         assert reply.error is not None
         assert reply.error.code == ErrorCode.INTERNAL
@@ -241,7 +241,7 @@ async def test_ids_that_are_no_token_are_refused(raw: Raw, wf_id: str) -> None:
 
 async def test_a_sender_is_wanted(raw: Raw) -> None:
     command = DescribeCommand(wf_id="a")
-    answer = await raw.client.request("grctl_api.workflow.a", wire.encode_command(command, ""))
+    answer = await raw.client.request("grctl_api.workflow.a", wire.encode_command(command, ""), timeout=PATIENCE)
     reply = wire.decode_reply(answer.data, command, 0)
     assert reply.error is not None
     assert reply.error.code == ErrorCode.UNKNOWN_COMMAND
@@ -249,7 +249,7 @@ async def test_a_sender_is_wanted(raw: Raw) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"\x80", b"\x93\x01\x02\x03", b"\xa1x", b"\x81\xa1k\xc0", b"\xde"])
 async def test_garbage_is_refused(raw: Raw, body: bytes) -> None:
-    answer = await raw.client.request("grctl_api.workflow.a", body)
+    answer = await raw.client.request("grctl_api.workflow.a", body, timeout=PATIENCE)
     reply = wire.decode_reply(answer.data, DescribeCommand(wf_id="a"), 0)
     assert reply.error is not None
     assert reply.error.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_COMMAND)

@@ -11,7 +11,7 @@ from grctl_core.history import TERMINAL_KINDS
 from grctl_core.run import RunStatus
 from grctl_nats import subjects, wire
 
-from .raw import Raw, start_command, until, waits
+from .raw import PATIENCE, Raw, start_command, until, waits
 from .workflows import more
 
 
@@ -121,7 +121,7 @@ async def test_a_describe_says_what_the_stream_holds(raw: Raw) -> None:
 async def test_the_body_names_the_workflow_not_the_subject(raw: Raw) -> None:
     await raw.start("OrderApproval", "a", {"order_id": "9", "qty": 1})
     command = DescribeCommand(wf_id="a")
-    answer = await raw.client.request("grctl_api.workflow.other", wire.encode_command(command, "c"))
+    answer = await raw.client.request("grctl_api.workflow.other", wire.encode_command(command, "c"), timeout=PATIENCE)
     assert wire.decode_reply(answer.data, command, 0).success
 
 

@@ -356,14 +356,19 @@ def permissions() -> tuple[dict[str, list[str]], str]:
     return {kind: re.findall(r'"([^"]+)"', subjects) for kind, subjects in lists}, block[1]
 
 
-async def test_a_client_needs_the_permissions_of_the_page_and_no_others():
+@pytest.mark.parametrize("prefix", ["_INBOX", "_INBOX_shop"])
+async def test_a_client_needs_the_permissions_of_the_page_and_no_others(prefix: str):
     allowed, _ = permissions()
+    assert "_INBOX.>" in allowed["subscribe"]
+    allowed["subscribe"] = [subject.replace("_INBOX.", f"{prefix}.") for subject in allowed["subscribe"]]
     shop = {"user": "shop", "password": "p", "permissions": allowed}
     async with Broker({"authorization": {"users": [{"user": "server", "password": "s"}, shop]}}) as broker:
         address = broker.url.replace("://", "://server:s@")
         async with (
             DevServer([approval], nats_url=address),
-            await Connection.open(broker.url, user="shop", password="p", request_timeout=3) as connection,
+            await Connection.open(
+                broker.url, user="shop", password="p", request_timeout=3, inbox_prefix=prefix
+            ) as connection,
         ):
             client = grctl.Client(connection=connection)
             handle = await client.start_workflow("Approval", "a-1")

@@ -50,6 +50,9 @@ _KINDS = {
     RunStatus.TIMED_OUT: ("run.timeout", "timeout"),
 }
 
+_PATIENCE = 20.0
+"""Seconds that the broker may take, however busy the machine is."""
+
 Answer = Reply | bytes | None | list[Reply | bytes]
 
 
@@ -90,7 +93,12 @@ class FakeServer:
         async def ignore(_: Exception) -> None: ...
 
         self.client = await nats.connect(
-            self.url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=ignore, **self.options
+            self.url,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            connect_timeout=_PATIENCE,
+            error_cb=ignore,
+            **self.options,
         )
         await self.api(f"STREAM.CREATE.{subjects.STREAM}", _STREAM)
         await self.client.subscribe(subjects.ALL_COMMANDS, cb=self._hear)
@@ -98,7 +106,8 @@ class FakeServer:
 
     async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
         """Ask JetStream."""
-        answer = await self.client.request(f"$JS.API.{subject}", b"" if body is None else json.dumps(body).encode())
+        encoded = b"" if body is None else json.dumps(body).encode()
+        answer = await self.client.request(f"$JS.API.{subject}", encoded, timeout=_PATIENCE)
         said: dict[str, Any] = json.loads(answer.data)
         assert "error" not in said, said
         return said
@@ -123,7 +132,7 @@ class FakeServer:
 
     async def put(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> int:
         """Store a record; return its sequence."""
-        answer = await self.client.request(subject, body, headers=headers)
+        answer = await self.client.request(subject, body, headers=headers, timeout=_PATIENCE)
         said = json.loads(answer.data)
         assert "error" not in said, said
         return int(said["seq"])

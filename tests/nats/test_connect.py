@@ -21,6 +21,7 @@ from grctl_core.errors import (
 from grctl_core.protocols import Capabilities, Connection, ConnectionEvent
 from grctl_core.run import RunRef
 from grctl_nats import NatsConnection
+from grctl_nats import connection as connection_module
 from grctl_nats.connection import open_url
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -64,6 +65,21 @@ class TestOnePerLoop:
         await asyncio.wait([first])
         await (await connect(broker.url)).close()
 
+    async def test_an_attempt_that_all_left_fails_without_a_word(self, caplog):
+        async with Broker() as broker:
+            broker.kill()
+            first = asyncio.create_task(connect(broker.url, connect_timeout=0.1))
+            await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+        del first
+        attempt = connection_module._shared.pop(asyncio.get_running_loop()).task
+        await asyncio.wait([attempt])
+        assert not attempt.cancelled()
+        del attempt
+        gc.collect()
+        assert caplog.records == []
+
     async def test_a_fresh_one_after_closing(self, broker, server):
         first = await connect(broker.url)
         await first.close()
@@ -103,6 +119,20 @@ class TestOnePerLoop:
             warnings.simplefilter("error")
             assert await connect(f" {broker.url} ,") is first
             assert await connect(connect_timeout=3) is first
+        await first.close()
+
+    @pytest.mark.parametrize("name", ["GRCTL_NATS_SERVERS", "grctl_NATS_SERVERS"])
+    async def test_other_servers_in_the_environment_are_warned_of(self, broker, server, monkeypatch, name):
+        first = await connect(broker.url)
+        monkeypatch.setenv(name, "nats://elsewhere:1")
+        with pytest.warns(UserWarning, match="not one to nats://elsewhere:1") as caught:
+            assert await connect() is first
+        assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert await connect(broker.url) is first  # the argument counts, and not the environment
+            monkeypatch.setenv(name, f" {broker.url} ")
+            assert await connect() is first
         await first.close()
 
     async def test_the_warning_shows_no_password(self, broker, server):

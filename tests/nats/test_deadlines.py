@@ -170,6 +170,16 @@ async def test_trouble_makes_it_wait(quick, trouble):
     await world.deadlines.close()
 
 
+async def test_a_defect_makes_it_wait_and_is_logged(quick, caplog):
+    world = World()
+    world.troubles = [KeyError("a defect")]
+    world.deadlines.uphold(world.run)
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+    assert "a defect" in caplog.text
+
+
 async def test_runs_that_need_none(quick):
     for fields in ({"timeout": None}, {"status": "completed"}):
         world = World(**fields)

@@ -7,11 +7,13 @@ import msgspec
 import pytest
 from fake_server import event_body, new_run
 
-from grctl_core.errors import ConnectionClosedError, DecodeError, WorkflowNotFoundError
+from grctl_core.errors import ConnectionClosedError, DecodeError, UnsupportedOperationError, WorkflowNotFoundError
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import history as history_module
+from grctl_nats import records as records_module
 from grctl_nats import subjects
+from grctl_nats.records import Record
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -77,10 +79,23 @@ async def test_of_an_unknown_run(server, connection, follow):
         await read(connection, RunRef("w", "none"), follow=follow)
 
 
-async def test_of_large_events(server, connection, run):
-    for _ in range(10):
-        await server.put_event(run.ref, "e", payload="x" * 500_000)
-    assert len(await read(connection, run.ref)) == 11
+@pytest.mark.parametrize("page", [1, 700_000, records_module._PAGE_BYTES])
+async def test_of_large_events(server, connection, run, monkeypatch, page):
+    """Pages end where they are large; what is larger than a page comes all the same."""
+    monkeypatch.setattr(records_module, "_PAGE_BYTES", page)
+    for number in range(10):
+        await server.put_event(run.ref, "e", payload="x" * 500_000, n=number)
+    pages = []
+    one_page = connection._records.page
+
+    async def count(*args: object) -> list[Record]:
+        pages.append(await one_page(*args))
+        return pages[-1]
+
+    monkeypatch.setattr(connection._records, "page", count)
+    assert [event.data.get("n") for event in await read(connection, run.ref)] == [None, *range(10)]
+    largest = max(sum(len(record.body) for record in records) for records in pages)
+    assert largest < page + 600_000
 
 
 async def test_of_this_run_alone(server, connection, run):
@@ -142,6 +157,35 @@ class TestFollow:
         await server.end(run)
         events = await reader.end()
         assert [event.data["n"] for event in events[1:-1]] == list(range(number))
+
+    @pytest.mark.parametrize("read", ["page", "last"])
+    async def test_a_stream_that_nobody_answers_for_for_a_moment(self, server, connection, run, monkeypatch, read):
+        """As while a broker starts, or a cluster elects."""
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)
+        original = getattr(connection._records, read)
+        refusals = [UnsupportedOperationError("nobody answers")] * 5
+
+        async def refuse(*args: object) -> object:
+            if refusals:
+                raise refusals.pop()
+            return await original(*args)
+
+        reader = Reader(connection, run.ref)
+        await reader.until(1)
+        monkeypatch.setattr(connection._records, read, refuse)
+        await server.put_event(run.ref, "e")
+        await reader.until(2)
+        await server.end(run)
+        assert [event.kind for event in await reader.end()] == ["run.started", "e", "run.completed"]
+        assert refusals == []
+
+    async def test_a_stream_that_is_deleted(self, server, connection, run, monkeypatch):
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)
+        reader = Reader(connection, run.ref)
+        await reader.until(1)
+        await server.api(f"STREAM.DELETE.{subjects.STREAM}")
+        with pytest.raises(UnsupportedOperationError, match="is gone"):
+            await reader.end()
 
     async def test_a_hint_that_is_lost(self, server, connection, run, monkeypatch):
         monkeypatch.setattr(history_module, "_LOOK_EVERY", 0.05)

@@ -351,6 +351,7 @@ class TestPermissions:
                 {"user": "all", "password": "x"},
                 {"user": "some", "password": "x", "permissions": {"publish": {"deny": ["ask.Secret.>"]}}},
                 {"user": "deaf", "password": "x", "permissions": {"subscribe": {"deny": ["_INBOX.>"]}}},
+                {"user": "apart", "password": "x", "permissions": {"subscribe": ["_INBOX_apart.>"]}},
             ]
         }
     }
@@ -376,12 +377,20 @@ class TestPermissions:
 
     async def test_replies_that_are_refused(self, broker):
         responder = await responding(broker, user="all", password="x")
-        with pytest.raises(AccessDeniedError, match=r"permissions violation for subscription to"):
-            link = await linked(broker, user="deaf", password="x")
-            try:
+        for user, prefix in (("deaf", "_INBOX"), ("apart", "_INBOX"), ("apart", "_INBOX.apart")):
+            link = await linked(broker, user=user, password="x", inbox_prefix=prefix)
+            said = rf"permissions violation for subscription to .* Replies come below '{prefix}\.': .* inbox_prefix="
+            with pytest.raises(AccessDeniedError, match=said):
                 await within(link.request("ask.x", b"", None, LONG))
-            finally:
-                await link.close()
+            await link.close()
+        await responder.client.close()
+
+    async def test_an_inbox_of_ones_own(self, broker):
+        responder = await responding(broker, user="all", password="x")
+        link = await linked(broker, user="apart", password="x", inbox_prefix="_INBOX_apart.here")
+        assert (await within(link.request("ask.x", b"", None, LONG))).data == b"yes"
+        assert responder.messages[0].reply.startswith("_INBOX_apart.here.")
+        await link.close()
         await responder.client.close()
 
 
@@ -410,6 +419,19 @@ class TestMany:
         answers = await within(asyncio.gather(*map(ask, range(1_000))))
         assert answers == ["yes" if number % 3 else "nobody" for number in range(1_000)]
         assert nothing_waits(link)
+
+
+async def test_answers_that_were_dropped_are_missed(link, responder):
+    """A stream of answers that may have a gap ends in an error; a drop elsewhere does not concern it."""
+    responder.answers = []
+    told = []
+    link.on_dropped = lambda: told.append(1)
+    async with link.stream("ask.x", b"") as messages:
+        link.dropped("grctl_run.W.w.r.info")
+        assert messages.empty()
+        link.dropped(f"{link.inbox}.s7")
+        assert isinstance(messages.get_nowait(), DeliveryUnknownError)
+    assert told == [1, 1]
 
 
 async def test_subscriptions(link, responder):

@@ -10,7 +10,7 @@ import pytest
 from fake_server import NOW, new_run
 
 from grctl_core.commands import CancelCommand, DescribeCommand, EventCommand, Reply, StartCommand, TerminateCommand
-from grctl_core.errors import InvalidInputError, NotSentError, WorkflowFinishedError
+from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError, WorkflowFinishedError
 from grctl_core.run import RunStatus
 from grctl_nats import NatsConnection, Safeguards, subjects
 
@@ -69,6 +69,33 @@ class TestCancel:
         await server.put_run(new_run(started_at=None))
         await bare.request(CancelCommand(wf_id="w"), timeout=20)
         assert kinds(server) == ["run.cancel"]
+
+
+class TestLooks:
+    """What a look before a command leaves open is no doubt about the command: that was not sent."""
+
+    async def test_before_a_cancel(self, server, connection):
+        server.answer = lambda _: b"\xc1"  # nothing that can be understood
+        with pytest.raises(NotSentError, match="looking at the run first failed"):
+            await connection.request(CancelCommand(wf_id="w"), timeout=20)
+        assert kinds(server) == ["run.describe"]
+
+    async def test_before_a_start_and_a_send(self, server, connection, monkeypatch):
+        run = new_run(timeout=timedelta(seconds=1_000))
+        connection._ended.put(run.ref)
+
+        async def lose(_: str) -> None:
+            raise DeliveryUnknownError("lost")
+
+        monkeypatch.setattr(connection._records, "last", lose)
+        for command in (
+            StartCommand(wf_id="w", run=run),
+            EventCommand(wf_id="w", event_name="e", run=run.ref),
+        ):
+            with pytest.raises(NotSentError, match="looking at the run first failed: lost"):
+                await connection.request(command, timeout=20)
+        assert server.messages == []
+        assert len(connection._deadlines) == 0  # nothing was started
 
 
 class TestSize:

@@ -411,5 +411,42 @@ class TestContext:
         assert SECRET not in str(caught.value)
 
 
+class TestInboxPrefix:
+    @pytest.mark.parametrize("prefix", ["_INBOX", "_INBOX_me", "shop.replies", "ü", "x" * 200])
+    def test_given(self, prefix):
+        assert read_settings("a", inbox_prefix=prefix).inbox_prefix == prefix
+
+    def test_not_given(self):
+        assert read_settings("a").inbox_prefix == read_settings("a", inbox_prefix=None).inbox_prefix == "_INBOX"
+
+    @pytest.mark.parametrize(
+        "prefix",
+        ["", ".", "a.", ".a", "a..b", "a b", "a\n", "*", "a.*", "a.*.b", ">", "a>", "a.>.b", "x" * 201, "\x00"],
+    )
+    def test_none_at_all(self, prefix):
+        with pytest.raises(InvalidInputError, match=r"inbox_prefix .* is no beginning of a subject: write"):
+            read_settings("a", inbox_prefix=prefix)
+
+    @pytest.mark.parametrize("prefix", [5, b"x", ["x"]])
+    def test_another_type(self, prefix):
+        with pytest.raises(InvalidInputError, match="inbox_prefix must be a string, not"):
+            read_settings("a", inbox_prefix=prefix)
+
+    def test_the_permission_itself(self):
+        with pytest.raises(InvalidInputError, match=r"write '_INBOX_me', not '_INBOX_me\.>'"):
+            read_settings("a", inbox_prefix="_INBOX_me.>")
+
+    def test_of_a_context(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        folder = tmp_path / "nats" / "context"
+        folder.mkdir(parents=True)
+        (folder / "shop.json").write_text('{"url": "a", "inbox_prefix": "_INBOX_shop"}')
+        (folder / "plain.json").write_text('{"url": "a", "inbox_prefix": ""}')
+        assert read_settings(context="shop").inbox_prefix == "_INBOX_shop"
+        assert read_settings(context="shop", user="u", password="p").inbox_prefix == "_INBOX_shop"
+        assert read_settings(context="shop", inbox_prefix="mine").inbox_prefix == "mine"
+        assert read_settings(context="plain").inbox_prefix == "_INBOX"
+
+
 def test_settings_are_a_value():
     assert read_settings("a") == Settings(servers=(Server("a", 4222),))

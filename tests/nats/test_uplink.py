@@ -20,7 +20,7 @@ from grctl_core.errors import (
 )
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import ConnectionEvent
-from grctl_core.run import RunStatus
+from grctl_core.run import RunFilter, RunRef, RunStatus
 from grctl_nats import NatsConnection
 from grctl_nats import uplink as uplink_module
 
@@ -133,16 +133,95 @@ async def test_subscriptions_are_made_anew(broker, server, connection, monkeypat
         await waiting
 
 
-async def test_a_driver_that_closed_without_a_word(broker, server, connection, monkeypatch):
-    """Whoever waits for a link notes it, and does not spin until somebody else does."""
-    uplink = connection._uplink
-    link = uplink.link
-    monkeypatch.setattr(type(link._client), "is_connected", property(lambda client: client is not link._client))
+def close_without_a_word(monkeypatch, link) -> None:
+    """Have the driver's connection be gone, before its callback or our watchdog says so."""
+    driver = link._client
+    monkeypatch.setattr(type(driver), "is_connected", property(lambda client: client is not driver))
     assert not link.lost.done()
+
+
+SEEN_BY = {
+    "request": ask,
+    "look": lambda connection: connection.find_run(RunRef("w", "r", "W")),
+    "list": lambda connection: anext(connection.list_runs(RunFilter())),
+}
+
+
+@pytest.mark.parametrize("first", SEEN_BY)
+async def test_listeners_hear_of_a_loss_before_anybody_is_refused_for_it(
+    broker, server, connection, monkeypatch, first
+):
+    events = Events(connection)
+    before = connection._uplink.link
+    close_without_a_word(monkeypatch, before)
+    steps = SEEN_BY[first](connection).__await__()
+    with pytest.raises(NotSentError, match="is lost"):
+        next(steps)  # in this turn of the loop: no task of ours has run
+    assert events.heard == [DOWN]
+    await events.until(DOWN, UP)
+    assert connection._uplink.link.number > before.number
+
+
+async def test_a_loss_is_told_once(broker, server, connection):
+    """However many see it: who asks, who waits, the driver's callback."""
+    events = Events(connection)
+    link = connection._uplink.link
+    broker.kill()
+    async with asyncio.timeout(20):
+        while link.is_up:
+            await asyncio.sleep(0)
+    assert events.heard == [DOWN]  # nothing of ours has run since
+    for _ in range(3):
+        with pytest.raises(NotSentError):
+            await ask(connection)
+    link.lose("again")
+    await link.close()
+    await broker.start()
+    await server.connect()
+    await events.until(DOWN, UP)
+
+
+async def test_who_waits_for_a_link_sees_that_the_driver_closed(broker, server, connection, monkeypatch):
+    """And does not spin until somebody else does."""
+    uplink = connection._uplink
+    events = Events(connection)
+    link = uplink.link
+    close_without_a_word(monkeypatch, link)
     waiting = asyncio.create_task(uplink.wait_up())
     await asyncio.sleep(0)
-    assert link.lost.done()
+    assert events.heard == [DOWN]
     assert (await asyncio.wait_for(waiting, 20)).number > link.number
+
+
+@pytest.mark.parametrize("how", ["told", "without a word"])
+async def test_a_link_that_is_lost_before_it_is_taken(broker, server, connection, monkeypatch, how):
+    """Between its last sign of life and the moment in which it becomes the present one."""
+    prepare = NatsConnection._prepare
+    prepared = []
+
+    async def lose_once(self, link):
+        await prepare(self, link)
+        prepared.append(link)
+        if len(prepared) == 1:
+            if how == "told":
+                link.lose("just now")
+            else:
+                close_without_a_word(monkeypatch, link)
+
+    monkeypatch.setattr(connection._uplink, "_prepare", lambda link: lose_once(connection, link))
+    events = Events(connection)
+    connection._uplink.link.lose("a test")
+    assert events.heard == [DOWN]
+    await events.until(DOWN, UP)
+    assert len(prepared) == 2
+    assert connection._uplink.link is prepared[1]
+    await ask(connection)
+    # The same at the first connect: it is tried again.
+    prepared.clear()
+    monkeypatch.setattr(NatsConnection, "_prepare", lose_once)
+    async with await NatsConnection.open(broker.url, connect_timeout=20) as other:
+        assert len(prepared) == 2
+        await ask(other)
 
 
 async def test_one_server_of_two_is_dead(broker, server):
@@ -206,10 +285,9 @@ async def test_closing_while_it_connects_anew(broker, server, connection):
 
 async def test_closing_while_it_dials(broker, server, connection, monkeypatch):
     """At any moment of the dialling: each takes another number of turns of the loop."""
-    for turns in range(0, 60, 3):
+    for turns in range(60):
         opened = await NatsConnection.open(broker.url)
-        link = opened._uplink.link
-        await link.close()
+        opened._uplink.link.lose("a test")
         for _ in range(turns):
             await asyncio.sleep(0)
         async with asyncio.timeout(20):
@@ -217,8 +295,8 @@ async def test_closing_while_it_dials(broker, server, connection, monkeypatch):
 
 
 async def test_cancelling_while_it_opens(broker, server):
-    for turns in range(0, 60, 3):
-        opening = asyncio.create_task(NatsConnection.open(broker.url))
+    for turns in range(60):
+        opening = asyncio.create_task(NatsConnection.open(broker.url, connect_timeout=1_000))
         for _ in range(turns):
             await asyncio.sleep(0)
         was_open = not opening.cancel()

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from broker import Broker
 from fake_server import NOW, FakeServer, event_body, new_run
+from nats.aio.client import Client
 
 from grctl_core.codec import encode
 from grctl_core.errors import (
@@ -227,6 +228,61 @@ class TestHints:
             await settled(connection)
             await server.end(run)
             await within(waiting)
+
+    async def test_many_that_are_dropped_as_they_come_too_fast(self, broker, server, monkeypatch):
+        """A slow consumer, by the driver's word: what it dropped is looked for, and not each time for each."""
+        monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 1_000.0)
+        monkeypatch.setattr(watcher_module, "_SWEEP_AFTER_DROP", 0.1)
+        monkeypatch.setattr(watcher_module, "_AFTER_FIRST_LOOK", ())
+        subscribe = Client.subscribe
+        drops = []
+        sweeps = []
+
+        async def narrow(self, subject, **options):
+            if subject == subjects.ALL_RUN_INFO:
+                options["pending_msgs_limit"] = 1
+            return await subscribe(self, subject, **options)
+
+        monkeypatch.setattr(Client, "subscribe", narrow)
+        async with await NatsConnection.open(broker.url) as connection:
+            runs = [await going_on(server, f"w{n}") for n in range(300)]
+            waits = [connection.watch(run.ref) for run in runs]
+            await settled(connection)
+            link, watcher = connection._uplink.link, connection._watcher
+            lost, sweep = link.on_dropped, watcher._sweep
+            monkeypatch.setattr(link, "on_dropped", lambda: drops.append(1) or lost())
+            monkeypatch.setattr(watcher, "_sweep", lambda: sweeps.append(1) or sweep())
+            ended = [msgspec.structs.replace(run, status=RunStatus.COMPLETED, completed_at=NOW) for run in runs]
+            await server.put_many(
+                [
+                    message
+                    for run in ended
+                    for message in (
+                        (subjects.run_info(run.ref), wire.encode_run_info(run)),
+                        (subjects.history(run.ref), event_body(run.ref, "run.completed", result=run.wf_id)),
+                    )
+                ]
+            )
+            outcomes = await asyncio.wait_for(asyncio.gather(*waits), 30)
+            assert [msgspec.msgpack.decode(outcome.result) for outcome in outcomes] == [run.wf_id for run in runs]
+        assert 0 < len(sweeps) < len(drops)
+
+    async def test_nobody_listens_where_nobody_waits(self, server, monkeypatch):
+        monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 0.05)
+        async with await NatsConnection.open(server.url) as connection:
+            pumps = connection._uplink.link._pumps
+            before = len(pumps)
+            for _ in range(2):
+                run = await going_on(server)
+                waiting = connection.watch(run.ref)
+                await settled(connection)
+                assert len(pumps) == before + 1
+                await server.end(run)
+                await within(waiting)
+                async with asyncio.timeout(20):
+                    while connection._watcher._listening is not None:
+                        await asyncio.sleep(0.005)
+                assert len(pumps) == before
 
     async def test_garbage(self, server, connection):
         run = await going_on(server)

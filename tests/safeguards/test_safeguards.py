@@ -16,9 +16,9 @@ from dev_server.raw import until, waits
 from grctl.testing import Fault, What
 from grctl_core.codec import encode
 from grctl_core.commands import StartCommand
+from grctl_core.doubt import DoubtBounds
 from grctl_core.errors import DeliveryUnknownError, InvalidInputError
 from grctl_core.ids import new_ulid
-from grctl_core.reconcile import DoubtBounds
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import subjects, wire
 

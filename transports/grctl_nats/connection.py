@@ -26,7 +26,7 @@ from grctl_core.commands import (
     TerminateCommand,
 )
 from grctl_core.durations import Duration, to_seconds
-from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError
+from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError, NotSentError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
@@ -36,10 +36,12 @@ from grctl_nats import safeguards, subjects, wire
 from grctl_nats.deadlines import Deadlines
 from grctl_nats.ending import TIMEOUT_REASON
 from grctl_nats.history import find_run_info, read_history
+from grctl_nats.latest_runs import LatestRuns
 from grctl_nats.link import Link
 from grctl_nats.listing import list_runs
 from grctl_nats.records import Records
-from grctl_nats.settings import Options, Settings, read_settings
+from grctl_nats.settings import Options, Settings, read_settings, servers_of_environment
+from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import Uplink, closed_error
 from grctl_nats.watcher import Watcher
 
@@ -48,7 +50,6 @@ __all__ = ["NatsConnection", "open_url"]
 _log = logging.getLogger("grctl.nats")
 
 _CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
-_REMEMBERED = 10_000
 
 
 class NatsConnection:
@@ -70,12 +71,10 @@ class NatsConnection:
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._closer: asyncio.Task[None] | None = None
-        self._closing = False
-        self._closed = False
+        self._closer: asyncio.Task[None] | None = None  # from the first close() on
         self._clock = (datetime.now(UTC), self._loop.time())
-        self._seen = _LatestRuns()
-        self._ended = _LatestRuns()
+        self._seen = LatestRuns()
+        self._ended = LatestRuns()
         self._warned = False
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
@@ -94,7 +93,8 @@ class NatsConnection:
         """Return this event loop's connection, connecting if there is none yet, or none that is open.
 
         Concurrent first calls share one attempt; a caller that is cancelled does not end it for the others. Where a
-        connection is open already the arguments are not used, and a warning is given if the servers differ.
+        connection is open already the arguments are not used, and a warning is given if the servers differ: those of
+        the arguments, else of the environment.
 
         Args:
             servers: addresses, comma-separated or as a list. By default the environment's GRCTL_NATS_SERVERS, else
@@ -115,8 +115,9 @@ class NatsConnection:
             settings = read_settings(servers, **options)
             # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
             task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
+            task.add_done_callback(_see, context=contextvars.Context())
             shared = _shared[loop] = _Shared(task, settings.servers)
-        elif servers is not None or options.get("context") is not None:
+        elif servers is not None or options.get("context") is not None or servers_of_environment() is not None:
             wanted = read_settings(servers, **options).servers
             if wanted != shared.servers:
                 warnings.warn(
@@ -138,7 +139,8 @@ class NatsConnection:
                 them; ``tls`` (an SSLContext), or ``tls_ca``, ``tls_cert``, ``tls_key`` (paths); ``context`` (name of a
                 NATS command line context); ``connect_timeout`` (in all, default 5 s), ``request_timeout`` (of one look
                 at the records, default 5 s); ``name``; ``max_in_flight`` (requests that wait for their reply at once,
-                default 512; further ones queue); ``safeguards``.
+                default 512; further ones queue); ``safeguards``; ``inbox_prefix`` (of the subjects that replies come
+                to, default ``_INBOX``).
 
         Raises:
             InvalidInputError: an argument is wrong.
@@ -152,9 +154,7 @@ class NatsConnection:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The driver swallows a cancellation that comes while its socket becomes ready: so it is not its to see.
-            opening.cancel()
-            await asyncio.wait([opening])
+            await end_tasks(opening)
             if not opening.cancelled() and opening.exception() is None:
                 await opening.result().close(grace=0)
             raise
@@ -170,7 +170,8 @@ class NatsConnection:
         return self
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open"
+        closer = self._closer
+        state = "open" if closer is None else "closed" if closer.done() else "closing"
         return f"<NatsConnection to {_listed(self._settings.servers)}, {state}>"
 
     async def __aenter__(self) -> Self:
@@ -193,7 +194,10 @@ class NatsConnection:
         self._under_way += 1
         self._idle.clear()
         try:
-            await self._guard(command)
+            try:
+                await self._guard(command)
+            except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
+                raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
             reply = await self._send(command, timeout)
         except DeliveryUnknownError:
             if type(command) is StartCommand:
@@ -228,7 +232,8 @@ class NatsConnection:
             if self._safeguards.size_margin:
                 safeguards.check_size(body, link.max_payload)
             subject = subjects.command(command.wf_id)
-            message = await link.request(subject, body, headers, timeout or self._settings.request_timeout)
+            seconds = self._settings.request_timeout if timeout is None else timeout
+            message = await link.request(subject, body, headers, seconds)
         try:
             reply = wire.decode_reply(message.data, command, link.number)
         except DecodeError as error:
@@ -310,7 +315,6 @@ class NatsConnection:
         seconds = to_seconds("grace", grace, zero=True)
         self._check_loop()
         if self._closer is None:
-            self._closing = True
             closing = self._close(seconds)
             self._closer = self._loop.create_task(closing, name="grctl-nats-close", context=contextvars.Context())
         await asyncio.shield(self._closer)
@@ -319,7 +323,6 @@ class NatsConnection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._idle.wait()
-        self._closed = True
         await self._deadlines.close()
         await self._watcher.close()
         await self._uplink.close()
@@ -330,12 +333,13 @@ class NatsConnection:
         """See to it that Ground Control is behind a new link, and compare the clocks."""
         await self._compare_clocks(Records(lambda: link, self._settings.request_timeout))
         if self._safeguards.second_reply_warning:
-            link.on_second_reply = self._second_reply
+            link.on_second_reply = lambda: self._second_reply(link.server)
+        link.on_dropped = self._watcher.hints_lost
 
-    def _changed(self, is_up: bool) -> None:  # noqa: FBT001 - a callback
-        if is_up:
-            self._watcher.link_up(self._uplink.link)
-        self._tell(ConnectionEvent.CONNECTED if is_up else ConnectionEvent.DISCONNECTED)
+    def _changed(self, link: Link | None) -> None:
+        if link is not None:
+            self._watcher.link_up(link)
+        self._tell(ConnectionEvent.DISCONNECTED if link is None else ConnectionEvent.CONNECTED)
 
     def _tell(self, event: ConnectionEvent) -> None:
         for listener in list(self._listeners):
@@ -344,14 +348,14 @@ class NatsConnection:
             except Exception:  # noqa: BLE001 - whatever it raises is its own affair
                 _log.exception("listener %r failed", listener)
 
-    def _second_reply(self) -> None:
+    def _second_reply(self, server: str) -> None:
         """Safeguard 10: somebody else answers too."""
         if not self._warned:
             self._warned = True
             _log.warning(
                 "a request was answered twice: two Ground Control servers seem to run on the broker %s, which "
                 "doubles and loses events. Stop one of them",
-                self._uplink.link.server,
+                server,
             )
 
     def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:
@@ -374,7 +378,7 @@ class NatsConnection:
         return then + timedelta(seconds=self._loop.time() - read_at)
 
     def _check_usable(self) -> None:
-        if self._closing:
+        if self._closer is not None:
             raise closed_error()
         self._check_loop()
 
@@ -384,27 +388,6 @@ class NatsConnection:
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"
             )
-
-
-class _LatestRuns:
-    """One run for each of the workflow ids that were met last."""
-
-    def __init__(self) -> None:
-        self._runs: dict[str, RunRef] = {}
-
-    def get(self, wf_id: str) -> RunRef | None:
-        return self._runs.get(wf_id)
-
-    def put(self, run: RunRef) -> None:
-        self._runs.pop(run.wf_id, None)
-        self._runs[run.wf_id] = run
-        if len(self._runs) > _REMEMBERED:
-            del self._runs[next(iter(self._runs))]
-
-    def drop(self, run: RunRef) -> None:
-        """Forget a run, unless there is another one of its id by now."""
-        if self._runs.get(run.wf_id) == run:
-            del self._runs[run.wf_id]
 
 
 class _Shared(msgspec.Struct):
@@ -419,11 +402,17 @@ class _Shared(msgspec.Struct):
         if self.task.cancelled() or self.task.exception() is not None:
             return False
         connection: NatsConnection = self.task.result()
-        return not connection._closing  # noqa: SLF001 - its own module
+        return connection._closer is None  # noqa: SLF001 - its own module
 
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
+
+
+def _see(task: asyncio.Task[Any]) -> None:
+    """Look at how an attempt ended, as all its callers may have left: or asyncio would log that nobody did."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _listed(servers: Iterable[Any]) -> str:

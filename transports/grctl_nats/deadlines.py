@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from grctl_core.commands import Reply, TerminateCommand
 from grctl_core.errors import ConnectionClosedError, GrctlError
 from grctl_core.run import RunInfo, RunRef
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Deadlines"]
 
@@ -110,10 +111,7 @@ class Deadlines:
         self._closed = True
         for run_id in list(self._upheld):
             self.forget(run_id)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end_tasks(*self._tasks)
 
     def _arm(self, deadline: _Deadline, seconds: float) -> None:
         deadline.timer = self._loop.call_later(max(seconds, 0.0), self._fire, deadline, context=contextvars.Context())
@@ -132,6 +130,9 @@ class Deadlines:
             again = None
         except GrctlError as error:
             _log.debug("upholding the timeout of run %s has to wait: %s", deadline.run.run_id, error)
+            again = _AGAIN
+        except Exception:  # noqa: BLE001 - the timeout is to be upheld all the same
+            _log.exception("upholding the timeout of run %s failed in an unexpected way", deadline.run.run_id)
             again = _AGAIN
         if not self._is_upheld(deadline):
             return

@@ -91,6 +91,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
 
     """
     from nats.aio.client import Client
+    from nats.errors import SlowConsumerError
 
     client = Client()
     complaints: list[Exception] = []
@@ -99,7 +100,11 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
     async def complained(error: Exception) -> None:
         complaints.append(error)
         del complaints[:-10]
-        if link is not None and "permissions violation" in str(error).lower():
+        if link is None:
+            return
+        if isinstance(error, SlowConsumerError):
+            link.dropped(error.subject)
+        elif "permissions violation" in str(error).lower():
             link.denied(str(error))
 
     async def ended() -> None:
@@ -127,7 +132,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
                 closed_cb=ended,
                 **_login(server, settings, witness),
             )
-        link = Link(client, server.url, f"_INBOX.{new_ulid()}")
+        link = Link(client, server.url, f"{settings.inbox_prefix}.{new_ulid()}")
         await link.open()
     except BaseException as error:
         with contextlib.suppress(Exception):

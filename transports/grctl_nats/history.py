@@ -7,7 +7,12 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError, WorkflowNotFoundError
+from grctl_core.errors import (
+    DeliveryUnknownError,
+    NotSentError,
+    UnsupportedOperationError,
+    WorkflowNotFoundError,
+)
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef
 from grctl_nats import subjects, wire
@@ -30,6 +35,8 @@ _AFTER_HINT = (0.005, 0.02, 0.08, 0.32)
 _AFTER_LISTENING = (0.05, 1.0)
 """Seconds between looks after beginning to listen: a hint can have gone by before, of what is not stored yet."""
 _READ_TRIES = 3
+_BETWEEN_TRIES = 0.05
+"""Seconds: so that what fails at once is not repeated in a tight loop."""
 
 T = TypeVar("T")
 
@@ -62,7 +69,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             async def page(seq: int = next_seq) -> list[HistoryEvent]:
                 return [wire.decode_event(r.body, r.seq) for r in await records.page(subject, seq, _PAGE)]
 
-            events = await _through_losses(uplink, page, for_ever=follow)
+            events = await _through_losses(uplink, records, page, for_ever=follow)
             for event in events:
                 yield event
             if events:
@@ -70,7 +77,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
                 continue
             if ended or (not follow and next_seq > 1):
                 return  # what was stored when the run had ended has been read after that
-            info = await _through_losses(uplink, lambda: find_run_info(records, run), for_ever=follow)
+            info = await _through_losses(uplink, records, lambda: find_run_info(records, run), for_ever=follow)
             if info is None:
                 raise WorkflowNotFoundError(
                     f"run {run.run_id} of workflow {run.wf_id!r} is not known: it never was, or its records are gone"
@@ -78,25 +85,30 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             if not follow:
                 return
             known = wire.decode_run_info(info)
-            ended = await _through_losses(uplink, functools.partial(has_ended, records, known), for_ever=True)
+            ended = await _through_losses(uplink, records, functools.partial(has_ended, records, known), for_ever=True)
             if not ended:
                 await hints.wait()
     finally:
         await hints.stop()
 
 
-async def _through_losses(uplink: Uplink, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:
-    """Read, and again over the next link where one is lost meanwhile."""
+async def _through_losses(uplink: Uplink, records: Records, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:
+    """Read, and again where the link is lost meanwhile, or nobody answers for the stream for a moment."""
     tries = 0
     while True:
         try:
-            return await read()
-        except ConnectionClosedError:
-            raise
+            try:
+                return await read()
+            except UnsupportedOperationError:
+                # Nobody answers for the stream: it is gone, or it only has no leader while a broker starts.
+                if not await records.exists():
+                    raise
+                raise DeliveryUnknownError("the stream cannot be read at the moment") from None
         except (NotSentError, DeliveryUnknownError):
             tries += 1
             if tries == _READ_TRIES and not for_ever:
                 raise
+            await asyncio.sleep(_BETWEEN_TRIES)
             await uplink.wait_up()
 
 

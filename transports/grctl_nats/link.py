@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,37 +51,46 @@ class Link:
     Attributes:
         number: counts the links of this process.
         server: the broker's address.
+        inbox: the subject below which the replies come.
         on_second_reply: called when a request was answered twice (docs/protocol.md, section 8, 10).
+        on_dropped: called for each message that the driver dropped, as it came faster than it was taken in.
+        on_lost: called once, in the moment in which the loss is first seen, whoever sees it.
         lost: done when the connection is; nothing is sent from then on.
         max_payload: the largest message that the broker takes, headers included, in bytes.
     """
 
     def __init__(self, client: NatsClient, server: str, inbox: str) -> None:
+        self.inbox = inbox
         self.on_second_reply: Callable[[], None] | None = None
+        self.on_dropped: Callable[[], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
         self.number = next(_NUMBERS)
         self.server = server
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.max_payload = client.max_payload
         self._client = client
-        self._inbox = inbox
         self._tokens = itertools.count()
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
         self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
         self._pumps: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Link {self.number} to {self.server}, {'lost' if self.lost.done() else 'up'}>"
 
     @property
     def is_up(self) -> bool:
-        """Whether something can be sent."""
-        return not self.lost.done() and self._client.is_connected
+        """Whether something can be sent. That the driver has closed without a word is noted as a loss."""
+        if self._client.is_connected:
+            return not self.lost.done()
+        self.lose("the driver closed it")
+        return False
 
     async def open(self) -> None:
         """Begin to listen for replies."""
-        await self._subscribe(f"{self._inbox}.*", self._replied)
+        await self._subscribe(f"{self.inbox}.*", self._replied)
         self._watch()
 
     async def subscribe(self, subject: str, callback: MessageCallback) -> Callable[[], Awaitable[None]]:
@@ -107,7 +117,7 @@ class Link:
         """
         before = asyncio.all_tasks()
         subscription = await self._client.subscribe(subject, cb=callback)
-        pumps = asyncio.all_tasks() - before
+        pumps = {task for task in asyncio.all_tasks() - before if _is_pump(task)}
         self._pumps |= pumps
         return subscription, pumps
 
@@ -133,7 +143,7 @@ class Link:
         reply: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = (subject, reply)
         try:
-            await self._publish(subject, body, headers, f"{self._inbox}.{token}")
+            await self._publish(subject, body, headers, f"{self.inbox}.{token}")
             # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
             timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
             try:
@@ -156,7 +166,7 @@ class Link:
         queue: asyncio.Queue[Msg | GrctlError] = asyncio.Queue()
         self._streams[token] = (subject, queue)
         try:
-            await self._publish(subject, body, None, f"{self._inbox}.{token}")
+            await self._publish(subject, body, None, f"{self.inbox}.{token}")
             yield queue
         finally:
             self._streams.pop(token, None)
@@ -177,7 +187,12 @@ class Link:
         """
         text = text.lower()
         said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
-        no_replies = f'"{self._inbox}.*"'.lower() in text  # no answer to anything can come
+        no_replies = f'"{self.inbox}.*"'.lower() in text  # no answer to anything can come
+        if no_replies:
+            said += (
+                f". Replies come below '{self.inbox.rpartition('.')[0]}.': where the login may listen below another "
+                "prefix pass it as inbox_prefix="
+            )
         for subject, reply in list(self._waiting.values()):
             if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
                 reply.set_exception(AccessDeniedError(said))
@@ -200,10 +215,29 @@ class Link:
             queue.put_nowait(DeliveryUnknownError(text, link=self.number))
         for pump in self._pumps:
             pump.cancel()
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def dropped(self, subject: str) -> None:
+        """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
+        if subject.startswith(f"{self.inbox}."):
+            for _, queue in self._streams.values():  # it may have been of any of them, and each would have a gap
+                queue.put_nowait(DeliveryUnknownError("answers of the broker were dropped", link=self.number))
+        if self.on_dropped is not None:
+            self.on_dropped()
 
     async def close(self, timeout: float = 2.0) -> None:
-        """Close the connection; what still waits for a reply is in doubt."""
+        """Close the connection; what still waits for a reply is in doubt.
+
+        It goes on when its caller is cancelled: half closed the socket would stay open, as the driver closes once.
+        """
         self.lose("closed")
+        if self._closing is None:
+            closing = self._close(timeout)
+            self._closing = asyncio.get_running_loop().create_task(closing, context=contextvars.Context())
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.close(), timeout)
 
@@ -228,11 +262,10 @@ class Link:
 
     def _check_up(self) -> None:
         if not self.is_up:
-            self.lose("the driver closed it")
             raise NotSentError(f"not sent: the connection to {self.server} is lost")
 
     async def _replied(self, message: Msg) -> None:
-        token = message.subject[len(self._inbox) + 1 :]
+        token = message.subject[len(self.inbox) + 1 :]
         waiting = self._waiting.get(token)
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(message)
@@ -256,12 +289,14 @@ class Link:
             )
 
     def _watch(self) -> None:
-        if self.lost.done():
-            return
-        if not self._client.is_connected:
-            self.lose("the driver closed it")
-            return
-        self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+        if self.is_up:
+            self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+
+
+def _is_pump(task: asyncio.Task[Any]) -> bool:
+    """Whether a new task is the driver's for a subscription: somebody else may have made one in the same moment."""
+    coroutine = task.get_coro()
+    return inspect.iscoroutine(coroutine) and coroutine.__qualname__.startswith("Subscription.")
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:

@@ -52,7 +52,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
-    inbox = f"_INBOX.{new_ulid()}"
+    inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
 
     async def hear(message: Msg) -> None:
@@ -69,11 +69,14 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
         last_seq = (await records.state()).last_seq
         seen: set[str] | None = None if last_seq == before else set()
         while pending > 0:
-            await link.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
-                json.dumps({"batch": _BATCH, "no_wait": True}).encode(),
-                inbox,
-            )
+            try:
+                await link.publish(
+                    f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
+                    json.dumps({"batch": _BATCH, "no_wait": True}).encode(),
+                    inbox,
+                )
+            except NotSentError as error:
+                raise _lost(link) from error  # not sent, but a part of the list may be out already
             wanted = min(_BATCH, pending)
             while wanted > 0:
                 message = await _next(link, arrived, timeout)
@@ -140,5 +143,9 @@ async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) 
             f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
         ) from None
     if message is None:
-        raise DeliveryUnknownError(f"the connection to {link.server} was lost while listing", link=link.number)
+        raise _lost(link)
     return message
+
+
+def _lost(link: Link) -> DeliveryUnknownError:
+    return DeliveryUnknownError(f"the connection to {link.server} was lost while listing", link=link.number)

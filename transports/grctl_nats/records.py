@@ -28,6 +28,7 @@ __all__ = ["Record", "Records", "StreamState"]
 
 _GET = f"$JS.API.DIRECT.GET.{STREAM}"
 _MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; small pages keep both far away
+_PAGE_BYTES = 8 * 1024 * 1024  # the broker counts a little more than the bodies, and exceeds it by one message
 _FRAME = 256  # bytes of a request for several subjects, beside these
 _NO_MESSAGE, _END_OF_BATCH = "404", "204"
 
@@ -82,15 +83,18 @@ class Records:
         return _record(await self._ask(_GET, json.dumps({"seq": seq, "next_by_subj": subject}).encode()))
 
     async def page(self, subject: str, seq: int, count: int) -> list[Record]:
-        """Return up to so many records of a subject from a sequence on; fewer only where there are no more.
+        """Return up to so many records of a subject from a sequence on; none only where there are no more.
 
-        The broker may cut a page by its bytes: it is asked again until the page is full or nothing is left.
+        A page ends early where it is large, so that memory holds some megabytes of it at most. The broker may cut what
+        it brings by bytes too: it is asked again until the page is full, large, or nothing is left.
         """
         found: list[Record] = []
-        while len(found) < count:
-            body = {"seq": seq, "next_by_subj": subject, "batch": count - len(found)}
+        size = 0
+        while len(found) < count and size < _PAGE_BYTES:
+            body = {"seq": seq, "next_by_subj": subject, "batch": count - len(found), "max_bytes": _PAGE_BYTES - size}
             part, left = await self._batch(json.dumps(body).encode())
             found += part
+            size += sum(len(record.body) for record in part)
             if not part or not left:
                 break
             seq = part[-1].seq + 1

@@ -17,7 +17,7 @@ from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError
 from grctl_nats.safeguards import Safeguards
 
-__all__ = ["DEFAULT_SERVER", "Options", "Server", "Settings", "read_settings"]
+__all__ = ["DEFAULT_SERVER", "Options", "Server", "Settings", "read_settings", "servers_of_environment"]
 
 DEFAULT_SERVER = "nats://localhost:4225"
 """Where a Ground Control server's own broker listens by default (docs/protocol.md, section 1)."""
@@ -28,6 +28,8 @@ _SEED_LENGTH = 58
 _SEEDS = ("SU", "SA", "SO", "SN", "SC", "SX")
 _LIKE_A_SECRET = re.compile(r"S[UAONCX][A-Z2-7]{30}|eyJ[\w-]{20}|-----BEGIN")
 _LONGEST_PATH = 255
+_LONGEST_PREFIX = 200
+"""Characters: the subject of each reply is named in full in each request."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -63,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         name: the client's name, as the broker lists it.
         max_in_flight: requests that may wait for their reply at once; further ones queue.
         safeguards: which of them are on.
+        inbox_prefix: what the subjects that replies come to begin with.
     """
 
     servers: tuple[Server, ...]
@@ -77,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     name: str = "grctl-client"
     max_in_flight: int = 512
     safeguards: Safeguards = Safeguards()
+    inbox_prefix: str = "_INBOX"
 
     def __repr__(self) -> str:
         return f"<Settings {', '.join(server.url for server in self.servers)}>"
@@ -100,6 +104,12 @@ class Options(TypedDict, total=False):
     name: str
     max_in_flight: int
     safeguards: Safeguards
+    inbox_prefix: str
+
+
+def servers_of_environment() -> str | None:
+    """Return the addresses that the environment names, None where it names none."""
+    return next((value for name in _ENVIRONMENT if (value := os.environ.get(name, "").strip())), None)
 
 
 def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Settings:
@@ -125,9 +135,7 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
     credentials, nkey = options.get("credentials"), options.get("nkey")
     max_in_flight = options.get("max_in_flight", 512)
     if servers is None:
-        servers = next(
-            (value for name_ in _ENVIRONMENT if (value := os.environ.get(name_, "").strip())), DEFAULT_SERVER
-        )
+        servers = servers_of_environment() or DEFAULT_SERVER
     if password is not None and user is None:
         raise InvalidInputError("a password needs a user: pass user= too")
     logins = [name_ for name_, given in _logins(user, token, credentials, nkey) if given]
@@ -148,6 +156,7 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
         name=options.get("name") or "grctl-client",
         max_in_flight=max_in_flight,
         safeguards=options.get("safeguards") or Safeguards(),
+        inbox_prefix=_inbox_prefix(options.get("inbox_prefix")),
     )
 
 
@@ -163,6 +172,7 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
     "tls_key": ("a path", (str, os.PathLike)),
     "name": ("a string", (str,)),
     "safeguards": ("a grctl_nats.Safeguards", (Safeguards,)),
+    "inbox_prefix": ("a string", (str,)),
 }
 
 
@@ -178,6 +188,7 @@ def _completed(options: Options, stored: Mapping[str, Any]) -> Options:
     names = {"user": "user", "password": "password", "token": "token", "creds": "credentials", "nkey": "nkey"}
     if any(options.get(name) for name in names.values()):
         names = {}
+    names["inbox_prefix"] = "inbox_prefix"
     if options.get("tls") is None:
         names |= {"ca": "tls_ca", "cert": "tls_cert", "key": "tls_key"}
     found = {name: stored[key] for key, name in names.items() if stored.get(key)}
@@ -186,6 +197,31 @@ def _completed(options: Options, stored: Mapping[str, Any]) -> Options:
 
 def _logins(user: object, token: object, credentials: object, nkey: object) -> list[tuple[str, object]]:
     return [("user", user), ("token", token), ("credentials", credentials), ("nkey", nkey)]
+
+
+def _inbox_prefix(prefix: str | None) -> str:
+    """Check what replies come below: one or more parts of a subject, none of them a wildcard."""
+    if prefix is None:
+        return "_INBOX"
+    parts = prefix.split(".")
+    if parts[1:] and parts[-1] == ">" and _is_subject(parts[:-1]):
+        raise InvalidInputError(
+            f"inbox_prefix is what stands before the '.>' of the permission: write {prefix.removesuffix('.>')!r}, "
+            f"not {prefix!r}"
+        )
+    if not _is_subject(parts) or len(prefix) > _LONGEST_PREFIX:
+        raise InvalidInputError(
+            f"inbox_prefix {prefix[:_LONGEST_PREFIX]!r} is no beginning of a subject: write for example "
+            f"'_INBOX_shop', without white space and wildcards, of at most {_LONGEST_PREFIX} characters"
+        )
+    return prefix
+
+
+def _is_subject(parts: list[str]) -> bool:
+    return all(
+        part and not any(character in "*>" or character.isspace() or not character.isprintable() for character in part)
+        for part in parts
+    )
 
 
 def _read_servers(servers: str | Iterable[str]) -> tuple[Server, ...]:

@@ -18,6 +18,7 @@ from grctl_core.errors import (
 from grctl_nats.dial import UntrustedError, dial
 from grctl_nats.link import Link
 from grctl_nats.settings import Settings
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Uplink"]
 
@@ -36,11 +37,12 @@ class Uplink:
     Args:
         settings: where to connect, and how.
         prepare: called with each new link before anybody else gets it; what it raises counts as a failed attempt.
-        changed: called with True when a link is up, and with False when it is lost.
+        changed: called with each new link, and with None in the moment in which its loss is first seen, by whomever:
+            nobody is refused for the loss of a link before this was called. Not called for the loss by :meth:`close`.
     """
 
     def __init__(
-        self, settings: Settings, prepare: Callable[[Link], Awaitable[None]], changed: Callable[[bool], None]
+        self, settings: Settings, prepare: Callable[[Link], Awaitable[None]], changed: Callable[[Link | None], None]
     ) -> None:
         self._settings = settings
         self._prepare = prepare
@@ -60,12 +62,11 @@ class Uplink:
             ConnectionClosedError: the connection was closed.
 
         """
-        if self._closed:
-            raise closed_error()
-        if self._link is None or not self._link.is_up:
+        link = self._present()
+        if link is None:
             why = f" (so far in vain: {self._trouble})" if self._trouble is not None else ""
             raise NotSentError(f"not sent: the connection to the broker is lost, and being made anew{why}")
-        return self._link
+        return link
 
     async def wait_up(self) -> Link:
         """Wait for a link, as long as it takes.
@@ -74,16 +75,16 @@ class Uplink:
             ConnectionClosedError: the connection was closed.
 
         """
-        while True:
-            if self._closed:
-                raise closed_error()
-            if self._link is not None:
-                if self._link.is_up:
-                    return self._link
-                self._link.lose("the driver closed it")  # or nobody would make a new one
-            if self._up.is_set():
-                await asyncio.sleep(0)  # the keeper is about to see the loss
+        while (link := self._present()) is None:
             await self._up.wait()
+        return link
+
+    def _present(self) -> Link | None:
+        """Return the link that is up, None while there is none."""
+        if self._closed:
+            raise closed_error()
+        link = self._link
+        return link if link is not None and link.is_up else None
 
     async def open(self) -> None:
         """Connect for the first time, within the connect timeout in all.
@@ -100,7 +101,7 @@ class Uplink:
         pause = _FIRST_PAUSE
         while True:
             try:
-                self._take(await self._dial_any(deadline))
+                link = self._take(await self._dial_any(deadline))
                 break
             except (AccessDeniedError, InvalidInputError, UntrustedError):
                 raise
@@ -110,38 +111,32 @@ class Uplink:
                     raise
             await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(left - _LAST_TRY, 0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
-        self._keeper = loop.create_task(self._keep_up(), name="grctl-nats-uplink")
+        self._keeper = loop.create_task(self._keep_up(link), name="grctl-nats-uplink")
 
     async def close(self) -> None:
         """Close the link, and make no other. Idempotent."""
         self._closed = True
         self._up.set()
         if self._keeper is not None:
-            # Again and again: the driver swallows a cancellation that comes while its socket becomes ready.
-            while not self._keeper.done():
-                self._keeper.cancel()
-                await asyncio.wait([self._keeper], timeout=0.1)
+            await end_tasks(self._keeper)
         if self._link is not None:
             await self._link.close()
 
-    async def _keep_up(self) -> None:
+    async def _keep_up(self, link: Link) -> None:
         while True:
-            link = self._link
-            if link is not None:
-                await asyncio.shield(link.lost)
-                self._up.clear()
-                self._changed(False)
-                await link.close(0.2)
-                self._link = None
-            self._take(await self._dial_until_up())
+            await asyncio.shield(link.lost)
+            await link.close(0.2)
+            link = await self._dial_until_up()
 
     async def _dial_until_up(self) -> Link:
         pause = _FIRST_PAUSE
         said = None
         while True:
             try:
-                return await self._dial_any(
-                    asyncio.get_running_loop().time() + _DIAL_TIMEOUT * len(self._settings.servers)
+                return self._take(
+                    await self._dial_any(
+                        asyncio.get_running_loop().time() + _DIAL_TIMEOUT * len(self._settings.servers)
+                    )
                 )
             except GrctlError as error:
                 self._trouble = error
@@ -167,6 +162,8 @@ class Uplink:
             try:
                 async with asyncio.timeout_at(max(deadline, loop.time() + _SHORTEST_DIAL)):
                     await self._prepare(link)
+                if not link.is_up:
+                    raise NotSentError(f"{server.url} let us in and went away at once")
             except BaseException as error:
                 await link.close()
                 if isinstance(error, TimeoutError):
@@ -180,11 +177,20 @@ class Uplink:
             return link
         raise min(failures, key=_rank)
 
-    def _take(self, link: Link) -> None:
+    def _take(self, link: Link) -> Link:
+        """Make a link that is up the present one; it is in the same turn of the loop that it was found up."""
         self._link = link
-        self._trouble = None
-        self._up.set()
-        self._changed(True)
+        if not self._closed:
+            self._trouble = None
+            self._up.set()
+            link.on_lost = self._lost
+            self._changed(link)
+        return link
+
+    def _lost(self) -> None:
+        if not self._closed:
+            self._up.clear()
+            self._changed(None)
 
 
 def _rank(error: GrctlError) -> int:

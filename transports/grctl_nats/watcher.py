@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
@@ -29,6 +30,7 @@ from grctl_nats import subjects, wire
 from grctl_nats.ending import read_outcome
 from grctl_nats.link import Link
 from grctl_nats.records import Record, Records
+from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import closed_error
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ _BATCH = 256
 _AT_ONCE = 32
 _SWEEP_EVERY = 30.0
 """Seconds after which all runs that are waited for are looked at without a hint: hints can be lost."""
+_SWEEP_AFTER_DROP = 2.0
+"""Seconds after which they are where hints are known to be lost. One sweep is for all that are lost until then: they
+are lost as the client is too slow, and looking at everything for each of them would make it slower."""
 _AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
 """Seconds between looks at a run that was hinted to have ended, or whose record is missing."""
 _AFTER_FIRST_LOOK = (0.05, 1.0)
@@ -87,6 +92,8 @@ class Watcher:
         self._listening: Link | None = None
         self._pump: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_due = math.inf
+        self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
     def __len__(self) -> int:
@@ -114,13 +121,17 @@ class Watcher:
             self._due[run_id] = None
         self._wake.set()
 
+    def hints_lost(self) -> None:
+        """Look at everything soon: hints were lost. May be called very often."""
+        if self._sweeper is not None and self._sweep_due > self._loop.time() + _SWEEP_AFTER_DROP:
+            self._sweep_in(_SWEEP_AFTER_DROP)
+
     async def close(self) -> None:
         """Stop; who still waits gets a ConnectionClosedError."""
+        if self._pump is not None:
+            await end_tasks(self._pump)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.wait([self._pump])
         for wait in list(self._waits.values()):
             self._fail(wait, closed_error())
 
@@ -137,7 +148,7 @@ class Watcher:
             self._wake.set()
 
     async def _run(self) -> None:
-        self._sweep()
+        self._sweep_in(_SWEEP_EVERY)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -151,20 +162,34 @@ class Watcher:
             except Exception:  # noqa: BLE001 - nothing may end this task: ten thousands may wait for it
                 _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
 
+    def _sweep_in(self, seconds: float) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweep_due = self._loop.time() + seconds
+        self._sweeper = self._loop.call_later(seconds, self._sweep, context=contextvars.Context())
+
     def _sweep(self) -> None:
-        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep, context=contextvars.Context())
+        self._sweep_in(_SWEEP_EVERY)
         for run_id in self._waits:
             self._due[run_id] = None
-        if self._due:
-            self._wake.set()
+        self._wake.set()  # also where nobody waits any more: then the hints are not wanted either
 
     async def _listen(self) -> None:
-        """Subscribe to the hints, once per link; before looking, or what comes in between would be missed."""
+        """Subscribe to the hints, once per link; before looking, or what comes in between would be missed.
+
+        They are those of all tenants' runs. Where nobody waits any more they are unsubscribed, at the next sweep: so
+        that who waits for one short run after the other does not subscribe for each.
+        """
         link = self._link
+        if not self._waits:
+            unsubscribe, self._unsubscribe, self._listening = self._unsubscribe, None, None
+            if unsubscribe is not None:
+                await unsubscribe()
+            return
         if link is None or link is self._listening:
             return
         try:
-            await link.subscribe(subjects.ALL_RUN_INFO, self._hear)
+            self._unsubscribe = await link.subscribe(subjects.ALL_RUN_INFO, self._hear)
         except ConnectionFailedError:
             return
         self._listening = link
