@@ -47,6 +47,9 @@ def start_child(
         timeout=optional_timedelta("workflow_timeout", timeout),
     )
     encoded = None if input is None else encode("workflow_input", input)
+    left = scope.host.find_left_child(scope.run, info)
+    if left is not None:
+        return ChildHandle(left.info)
     reply = scope.host.accept(info, encoded)
     if not reply.success:
         raise _refusal(reply, "start", info.ref)

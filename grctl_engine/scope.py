@@ -42,6 +42,9 @@ class StepHost(Protocol):
     def find(self, wf_id: str | None, run_id: str | None) -> Run | None:
         """Return exactly this run."""
 
+    def find_left_child(self, parent: Run, info: RunInfo) -> Run | None:
+        """Return the child that a step which is run again has started already, before it was cut off."""
+
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
 
