@@ -124,19 +124,9 @@ class RunHost:
         """Return exactly this run."""
         return None if wf_id is None or run_id is None else self._runs.find(wf_id, run_id)
 
-    def find_left_child(self, parent: Run, info: RunInfo) -> Run | None:
-        """Return the child that a step which is run again has started already, before it was cut off.
-
-        Args:
-            parent: the step's run.
-            info: the child that the step is about to start.
-
-        """
-        since = parent.cut_off_since
-        left = None if since is None else self._runs.latest(info.wf_id)
-        if left is None or since is None or left.state is None or left.info.created_at < since:
-            return None
-        return left if _lineage(left.info) == _lineage(info) else None
+    def find_latest(self, wf_id: str) -> Run | None:
+        """Return the run of this workflow id that was started last."""
+        return self._runs.latest(wf_id)
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
@@ -311,10 +301,6 @@ def _let_go_of_step(run: Run, number: int) -> None:
     run.cut_off_since = None
     if run.step is not None and run.step.step.number == number:
         run.step = None  # nothing of it is left to be abandoned
-
-
-def _lineage(info: RunInfo) -> tuple[str | None, ...]:
-    return info.wf_type, info.parent_wf_id, info.parent_run_id, info.parent_callback_step
 
 
 def _left(delay: timedelta, since: datetime, now: datetime) -> timedelta:

@@ -42,8 +42,8 @@ class StepHost(Protocol):
     def find(self, wf_id: str | None, run_id: str | None) -> Run | None:
         """Return exactly this run."""
 
-    def find_left_child(self, parent: Run, info: RunInfo) -> Run | None:
-        """Return the child that a step which is run again has started already, before it was cut off."""
+    def find_latest(self, wf_id: str) -> Run | None:
+        """Return the run of this workflow id that was started last."""
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
