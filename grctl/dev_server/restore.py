@@ -25,6 +25,7 @@ from grctl_nats import subjects, wire
 __all__ = ["restore"]
 
 _AT_ONCE = 100
+_RUNS_AT_ONCE = 20
 _GOING_ON = {"start", "step", "wait"}
 _log = logging.getLogger("grctl.dev_server")
 
@@ -61,7 +62,10 @@ async def restore(link: Link, engine: Engine, journal: Journal) -> int:
         states = [wire.decode_run_state(message.data) for message in part if message is not None]
         records += [state for state in states if state.kind in _GOING_ON]
     records.sort(key=lambda record: record.started_at or record.entered_at)
-    pasts = [past for record in records if (past := await _read(link, record)) is not None]
+    pasts: list[_Past] = []
+    for begin in range(0, len(records), _RUNS_AT_ONCE):
+        read = await asyncio.gather(*(_read(link, record) for record in records[begin : begin + _RUNS_AT_ONCE]))
+        pasts += [past for past in read if past is not None]
     # From here on in one go: no step may run before all runs are there, its children and its parent among them.
     failed: list[tuple[_Past, Exception]] = []
     runs: dict[tuple[str, str], Run] = {}

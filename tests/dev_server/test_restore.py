@@ -33,7 +33,7 @@ async def first(ctx: Context, n: int) -> Directive:
     return ctx.next.step(second)
 
 
-@two_steps.step()
+@two_steps.step(timeout=timedelta(minutes=5))
 async def second(ctx: Context) -> Directive:
     await workflows.gate.wait()
     return ctx.next.complete(await ctx.store.get("n", int))
