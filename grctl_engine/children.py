@@ -47,6 +47,9 @@ def start_child(
         timeout=optional_timedelta("workflow_timeout", timeout),
     )
     encoded = None if input is None else encode("workflow_input", input)
+    left = _find_left(scope, info)
+    if left is not None:
+        return ChildHandle(left.info)
     reply = scope.host.accept(info, encoded)
     if not reply.success:
         raise _refusal(reply, "start", info.ref)
@@ -104,6 +107,19 @@ def encode_outcome(end: End) -> bytes:
     result = None if end.result == NIL else end.result
     error = outcome_error(end.status, end.error, end.reason)
     return encode_body({"status": end.status, "result": raw(result), "error": error})
+
+
+def _find_left(scope: StepScope, info: RunInfo) -> Run | None:
+    """Return the child that a step which is run again has started already, before it was cut off."""
+    since = scope.run.cut_off_since
+    left = None if since is None else scope.host.find_latest(info.wf_id)
+    if left is None or since is None or left.state is None or left.info.created_at < since:
+        return None
+    return left if _lineage(left.info) == _lineage(info) else None
+
+
+def _lineage(info: RunInfo) -> tuple[str | None, ...]:
+    return info.wf_type, info.parent_wf_id, info.parent_run_id, info.parent_callback_step
 
 
 def _send(scope: StepScope, parent: Run, event_name: str, payload: bytes | None, ref: RunRef) -> None:

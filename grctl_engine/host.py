@@ -124,6 +124,10 @@ class RunHost:
         """Return exactly this run."""
         return None if wf_id is None or run_id is None else self._runs.find(wf_id, run_id)
 
+    def find_latest(self, wf_id: str) -> Run | None:
+        """Return the run of this workflow id that was started last."""
+        return self._runs.latest(wf_id)
+
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
         definition = self.definitions.get(workflow_type)
@@ -149,6 +153,7 @@ class RunHost:
         self._runs.add(run)
         step, wait = state.step, state.wait
         if step is not None and step.name in state.step_timeouts:
+            run.cut_off_since = step.since if step.taken else None
             step.taken = False
             self._dispatch(run, Dispatch(step), now)
         elif step is not None:
@@ -169,9 +174,8 @@ class RunHost:
 
     def feed(self, run: Run, input: Input) -> bool:
         """Bring a run on by one input; whether that had any effect."""
-        reported = input.number if isinstance(input, StepReturned | StepRaised) else None
-        if run.step is not None and run.step.step.number == reported:
-            run.step = None  # nothing of it is left to be abandoned
+        if isinstance(input, StepReturned | StepRaised):
+            _let_go_of_step(run, input.number)
         state = run.state
         if state is None:
             return False
@@ -201,9 +205,10 @@ class RunHost:
             followed.insert(0, functools.partial(journal.transition, run, state, input, effects, entries))
         if outer is not None:
             outer += followed
-        else:
-            for tell in followed:
-                tell()
+        elif followed:
+            with journal.together():
+                for tell in followed:
+                    tell()
         return bool(effects)
 
     def record(
@@ -290,6 +295,12 @@ class RunHost:
         parent = self.find(child.parent_wf_id, child.parent_run_id)
         if parent is not None and child.parent_callback_step is not None:
             self.feed(parent, Event(child.parent_callback_step, encode_outcome(end)))
+
+
+def _let_go_of_step(run: Run, number: int) -> None:
+    run.cut_off_since = None
+    if run.step is not None and run.step.step.number == number:
+        run.step = None  # nothing of it is left to be abandoned
 
 
 def _left(delay: timedelta, since: datetime, now: datetime) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from grctl_engine.effects import Effect
@@ -30,6 +31,13 @@ class Journal(Protocol):
             effects: what followed.
             entries: the events that it wrote.
 
+        """
+
+    def together(self) -> AbstractContextManager[object]:
+        """Return a context: the transitions that are noted in it are one atomic change.
+
+        A child's end and the event by which its parent learns of it are: were only the first one kept, the parent would
+        wait for ever.
         """
 
     def appended(self, run: Run, entry: Entry) -> None:

@@ -70,6 +70,7 @@ class Run(msgspec.Struct, eq=False):
         watchers: futures of those who wait for the end, each with what it belongs to. None for none.
         followers: futures of those who wait for the next event of the history, likewise.
         ending: the event that ended the run.
+        cut_off_since: when the step began that another engine cut off and that is run again; None for any other.
     """
 
     info: RunInfo
@@ -84,6 +85,7 @@ class Run(msgspec.Struct, eq=False):
     watchers: dict[asyncio.Future[EncodedOutcome], object] | None = None
     followers: dict[asyncio.Future[None], object] | None = None
     ending: Entry | None = None
+    cut_off_since: datetime | None = None
 
     @property
     def current_info(self) -> RunInfo:

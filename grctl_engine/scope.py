@@ -42,6 +42,9 @@ class StepHost(Protocol):
     def find(self, wf_id: str | None, run_id: str | None) -> Run | None:
         """Return exactly this run."""
 
+    def find_latest(self, wf_id: str) -> Run | None:
+        """Return the run of this workflow id that was started last."""
+
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-__all__ = ["Body", "Change", "Message"]
+__all__ = ["Body", "Change", "Message", "join"]
 
 
 class Message(msgspec.Struct, eq=False):
@@ -46,3 +46,14 @@ class Change(msgspec.Struct, eq=False):
     messages: list[Message]
     obsolete: list[Message] = []
     purge: list[str] = []
+
+
+def join(changes: list[Change]) -> Change:
+    """Return one change that does what several do."""
+    if len(changes) == 1:
+        return changes[0]
+    return Change(
+        [message for change in changes for message in change.messages],
+        [message for change in changes for message in change.obsolete],
+        [subject for change in changes for subject in change.purge],
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
 
-from grctl.dev_server.change import Change, Message
+from grctl.dev_server.change import Change, Message, join
 from grctl.dev_server.limits import fit
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
@@ -62,7 +63,8 @@ class Journal:
 
         """
         self.max_value = 1024 * 1024
-        self._write = write
+        self._put = write
+        self._gathered: list[Change] | None = None
         self._ended = ended
         self._notes: dict[tuple[str, str], _Note] = {}
         self._ended_notes: deque[tuple[str, str]] = deque()
@@ -100,6 +102,18 @@ class Journal:
         messages.append(_state(run, state, note))
         obsolete = self._put_task(run, state, note, messages)
         self._write_change(run, Change(messages, obsolete))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what comes meanwhile as one change."""
+        outer = self._gathered
+        gathered = self._gathered = [] if outer is None else outer
+        try:
+            yield
+        finally:
+            self._gathered = outer
+            if outer is None and gathered:
+                self._put(join(gathered))
 
     def appended(self, run: Run, entry: Entry) -> None:
         """Write an event that a worker appended by itself."""
@@ -156,6 +170,12 @@ class Journal:
         """Return a RunInfo as the stream has it: with what the engine does not know, without what is its own."""
         note = self._notes.get((info.wf_id, info.id))
         return info if note is None else _stamp(info, note.accepted_at, note.reported)
+
+    def _write(self, change: Change) -> None:
+        if self._gathered is None:
+            self._put(change)
+        else:
+            self._gathered.append(change)
 
     def _write_change(self, run: Run, change: Change) -> None:
         self._write(change)

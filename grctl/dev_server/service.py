@@ -30,6 +30,7 @@ from grctl_nats import subjects, wire
 __all__ = ["Service", "kind_of", "max_value"]
 
 _UNKNOWN_COMMAND = ReplyError(ErrorCode.UNKNOWN_COMMAND, "Unknown API command", "unknown API command")
+_REGISTER_WORKER = "worker.register"
 _DRAIN_SECONDS = 2.0
 _log = logging.getLogger("grctl.dev_server")
 
@@ -88,6 +89,12 @@ class Service:
             return _internal(f"failed to decode command: msgpack: {first if body else 'EOF'}")
         if not envelope.id or not envelope.s:
             return Reply(success=False, error=_UNKNOWN_COMMAND)
+        if envelope.k == _REGISTER_WORKER:
+            # How a server hands steps to its workers is not in the protocol, and a success would promise that.
+            return _internal(
+                "workers cannot attach to the development server: it runs the steps itself. Start it with your "
+                "workflows, as MODULE:OBJECT"
+            )
         try:
             command = wire.decode_command(body)
         except DecodeError as error:

@@ -11,9 +11,10 @@ import pytest
 
 from grctl.dev_server.broker import Broker
 from grctl.testing import DevServer, DevServerError
-from grctl.worker import Context
+from grctl.worker import ChildOutcome, Context
 from grctl.workflow import Directive, Workflow
 from grctl_core.commands import CancelCommand
+from grctl_core.errors import WorkflowAlreadyRunningError
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import subjects, wire
 
@@ -36,6 +37,39 @@ async def first(ctx: Context, n: int) -> Directive:
 async def second(ctx: Context) -> Directive:
     await workflows.gate.wait()
     return ctx.next.complete(await ctx.store.get("n", int))
+
+
+calls_two_steps = Workflow(workflow_type="CallsTwoSteps")
+
+
+@calls_two_steps.start()
+async def call_two_steps(ctx: Context) -> Directive:
+    await ctx.start_child("TwoSteps", f"{ctx.run.wf_id}-child", {"n": 7}, on_completed_step=two_steps_ended)
+    return ctx.next.wait()
+
+
+@calls_two_steps.step()
+async def two_steps_ended(ctx: Context, outcome: ChildOutcome) -> Directive:
+    return ctx.next.complete([str(outcome.status), outcome.error and outcome.error.type])
+
+
+runs_two_steps = Workflow(workflow_type="RunsTwoSteps")
+
+
+@runs_two_steps.start()
+async def run_two_steps(ctx: Context) -> Directive:
+    await ctx.start_child("OrderApproval", f"{ctx.run.wf_id}-taken", ORDER)
+    return ctx.next.step(run_two_more)
+
+
+@runs_two_steps.step()
+async def run_two_more(ctx: Context) -> Directive:
+    found = [await ctx.run_child("TwoSteps", f"{ctx.run.wf_id}-child", {"n": 7})]
+    try:
+        await ctx.start_child("OrderApproval", f"{ctx.run.wf_id}-taken", ORDER)
+    except WorkflowAlreadyRunningError as error:
+        found.append(type(error).__name__)
+    return ctx.next.complete(found)
 
 
 HOSTED = [*workflows.workflows, two_steps]
@@ -160,6 +194,44 @@ async def test_a_run_whose_type_is_hosted_no_more_fails(connect: Connect, tmp_pa
         end, state = (await raw.history(run))[-1], await raw.get(subjects.run_state(run))
         assert state is not None
         assert (end.kind, end.seq) == ("run.failed", Raw.seq(state) - 1)
+
+
+async def test_the_parent_of_a_run_that_cannot_go_on_learns_of_it(connect: Connect, tmp_path: Path) -> None:
+    async with DevServer([*HOSTED, calls_two_steps], store_dir=tmp_path) as server:
+        raw = await connect(server.url)
+        run = await raw.start("CallsTwoSteps", "a")
+        await waits(raw, run)
+        await in_step(raw, await latest(raw, "a-child"), "second")
+        await server.stop(grace=0)
+    async with DevServer([calls_two_steps], store_dir=tmp_path) as server:
+        raw = await connect(server.url)
+        assert await result(raw, run) == ["failed", "NotResumable"]
+        child = await latest(raw, "a-child")
+        assert (await raw.end(child)).status is RunStatus.FAILED
+
+
+async def test_a_step_that_runs_again_finds_the_child_that_it_has_started(connect: Connect, tmp_path: Path) -> None:
+    """But not one that an earlier step has started: that one's id is taken, as without the restart."""
+    async with DevServer([*HOSTED, runs_two_steps], store_dir=tmp_path) as server:
+        raw = await connect(server.url)
+        run = await raw.start("RunsTwoSteps", "a")
+        child = await latest(raw, "a-child")
+        await in_step(raw, child, "second")
+        await server.stop(grace=0)
+    workflows.gate.set()
+    async with DevServer([*HOSTED, runs_two_steps], store_dir=tmp_path) as server:
+        raw = await connect(server.url)
+        assert await result(raw, run) == [7, "WorkflowAlreadyRunningError"]
+        assert await latest(raw, "a-child") == child
+        assert (await raw.kinds(run)).count("child.started") == 2
+
+
+async def latest(raw: Raw, wf_id: str) -> RunRef:
+    async def found() -> RunRef | None:
+        info = await raw.describe(wf_id)
+        return None if info is None else info.ref
+
+    return await until(found)
 
 
 async def test_many_runs(connect: Connect, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import nats.errors
 import pytest
 from msgspec.structs import replace
@@ -254,6 +255,25 @@ async def test_garbage_is_refused(raw: Raw, body: bytes) -> None:
     assert reply.error is not None
     assert reply.error.code in (ErrorCode.INTERNAL, ErrorCode.UNKNOWN_COMMAND)
     assert (await raw.send(DescribeCommand(wf_id="a"))).error is not None  # and it goes on
+
+
+async def test_a_worker_that_wants_to_attach_is_told_that_it_cannot(raw: Raw) -> None:
+    """Without that it would wait for steps that never come, and starts of its types would be accepted."""
+    types = [{"type": "Elsewhere", "start_step": "start", "steps": [], "events": [], "queries": []}]
+    body = {
+        "id": new_ulid(),
+        "k": "worker.register",
+        "m": msgspec.msgpack.encode({"worker_id": "w_1@host", "types": types}),
+        "t": datetime.now(UTC),
+        "s": "w_1@host",
+    }
+    answer = await raw.request("grctl_api.worker", msgspec.msgpack.encode(body))
+    error = msgspec.msgpack.decode(answer.data)["error"]
+    assert error["code"] == ErrorCode.INTERNAL
+    assert "workers cannot attach to the development server" in error["message"]
+    reply = await raw.send(start_command("Elsewhere", "a"))
+    assert reply.error is not None
+    assert reply.error.code == ErrorCode.TYPE_NOT_REGISTERED
 
 
 async def test_what_is_near_the_limit_of_the_broker_is_refused_not_stuck(raw: Raw) -> None:
