@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping, Sequence
+from contextvars import Token
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from grctl_core import __version__
 from grctl_core.attempt import Attempt
-from grctl_core.calls import Call, CommandCall, QueryCall, ResultCall, SendCall
-from grctl_core.commands import Reply
+from grctl_core.calls import CommandCall, QueryCall, ResultCall, SendCall
+from grctl_core.commands import Command, Reply
 from grctl_core.errors import InvalidInputError
 from grctl_core.hooks import Plugin, Proceed
 from grctl_core.outcome import Outcome
@@ -26,9 +28,11 @@ from grctl_tracing.instruments import Instruments
 __all__ = ["TracingPlugin"]
 
 _SCOPE = "grctl_tracing"
+_CLIENT = SpanKind.CLIENT
 _FAILED = Status(StatusCode.ERROR)  # without a description: that would be an error's message, which is user data
 _CARRIES_CONTEXT = frozenset({"run.start", "run.event", "run.cancel", "run.terminate"})
 """Commands whose message carries the trace on: what comes of them goes on after the reply."""
+_COMMANDS = tuple(command.kind for command in get_args(Command))
 
 
 class TracingPlugin(Plugin):
@@ -77,41 +81,47 @@ class TracingPlugin(Plugin):
             operation: {names.RPC_SYSTEM: names.SYSTEM, names.RPC_METHOD: method, **self._server}
             for operation, method in names.METHODS.items()
         }
+        self._attempts = {kind: {names.COMMAND: kind, **self._server} for kind in _COMMANDS}
         self._waits: Counter[str] = Counter()  # by run id
 
-    async def grctl_operation(self, call: Call, proceed: Proceed[Any, Any]) -> Any:
+    async def grctl_operation(self, call: Any, proceed: Proceed[Any, Any]) -> Any:
         """Put a span around it that covers all its attempts; around waiting only a measurement."""
-        if isinstance(call, ResultCall):
-            return await self._wait(call, proceed)
         operation = call.operation
+        if operation == "result":
+            return await self._wait(call, proceed)
         attributes = self._rpc[operation]
-        span = self._start_span(names.METHODS[operation], SpanKind.CLIENT, attributes)
+        span = self._start_span(names.METHODS[operation], _CLIENT, attributes)
+        entered = None if span is trace.INVALID_SPAN else self._enter(call, span)
         self._instruments.active_calls.add(1, attributes)
         begun = perf_counter()
         try:
-            result = await self._inside(span, call, proceed)
+            result = await proceed(call)
         except BaseException as error:
-            self._call_ended(call, span, perf_counter() - begun, error=error)
+            self._call_ended(call, span, perf_counter() - begun, None, error)
+            _leave(entered, span)
             raise
-        self._call_ended(call, span, perf_counter() - begun, result=result)
+        self._call_ended(call, span, perf_counter() - begun, result, None)
+        _leave(entered, span)
         return result
 
     async def grctl_attempt(self, attempt: Attempt, proceed: Proceed[Attempt, Reply]) -> Reply:
         """Put a span around it, and its context into the message's headers."""
+        kind = attempt.kind
+        attributes = self._attempts[kind]
         span = trace.get_current_span()
-        carries = attempt.kind in _CARRIES_CONTEXT
-        own = span.is_recording()  # where the operation's span is not recorded, those of its attempts are not either
-        if own:
-            attributes = {names.COMMAND: attempt.kind, names.ATTEMPT_NUMBER: attempt.number, **self._server}
-            span = self._start_span(attempt.kind, SpanKind.PRODUCER if carries else SpanKind.CLIENT, attributes)
-        if carries and not (self._needs_span and not span.get_span_context().is_valid):
-            attempt = self._with_context(attempt, span)
+        entered = None
+        if span.is_recording():  # where the operation's span is not recorded, those of its attempts are not either
+            span_kind = SpanKind.PRODUCER if kind in _CARRIES_CONTEXT else _CLIENT
+            span = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
+            entered = attach(trace.set_span_in_context(span))
         try:
-            reply = await (_within(span, attempt, proceed) if own else proceed(attempt))
+            if kind in _CARRIES_CONTEXT and not (span is trace.INVALID_SPAN and self._needs_span):
+                attempt = self._with_context(attempt)
+            reply = await proceed(attempt)
         except BaseException as error:
-            self._attempt_ended(attempt, span if own else None, names.failure_attributes(error))
+            self._attempt_ended(attributes, entered, span, names.failure_attributes(error))
             raise
-        self._attempt_ended(attempt, span if own else None, _refusal(reply))
+        self._attempt_ended(attributes, entered, span, None if reply.success else _refusal(reply))
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
@@ -127,65 +137,47 @@ class TracingPlugin(Plugin):
             self._report_wait(run.ref, waited, state, _end_attributes(outcome))
 
     def _start_span(
-        self, name: str, kind: SpanKind, attributes: Mapping[str, Any], links: list[Link] | None = None
+        self, name: str, kind: SpanKind, attributes: Mapping[str, Any], links: Sequence[Link] | None = None
     ) -> Span:
-        return self._tracer.start_span(
-            name,
-            kind=kind,
-            attributes=attributes,
-            links=links,
-            record_exception=False,  # an error's message is user data
-            set_status_on_exception=False,
-        )
+        # Not by name: without an SDK that is the larger part of the cost. The last two are record_exception and
+        # set_status_on_exception: an error's message is user data.
+        return self._tracer.start_span(name, None, kind, attributes, links, None, False, False)
 
-    def _inside(self, span: Span, call: CommandCall, proceed: Proceed[Any, Any]) -> Awaitable[Any]:
-        """Proceed with the span as the current one, where there is one."""
+    def _enter(self, call: CommandCall, span: Span) -> Token[Context] | None:
+        """Make it the current span, where that changes anything; return what leaving it needs."""
         if span.is_recording():
             call.state[self.name] = span
-            span.set_attributes(_call_attributes(call))
-            return _within(span, call, proceed)
-        context = span.get_span_context()
-        if context.is_valid and context != trace.get_current_span().get_span_context():
-            return _within(span, call, proceed)  # not sampled: the decision holds for what is inside, too
-        return proceed(call)
+        elif span.get_span_context() == trace.get_current_span().get_span_context():
+            return None  # there is no SDK: it is the one that came in
+        return attach(trace.set_span_in_context(span))  # a span not sampled, too: that holds for what is inside
 
     def _call_ended(
-        self,
-        call: CommandCall,
-        span: Span,
-        seconds: float,
-        *,
-        result: object = None,
-        error: BaseException | None = None,
+        self, call: CommandCall, span: Span, seconds: float, result: object, error: BaseException | None
     ) -> None:
+        """Measure and describe it, while the span is current: exemplars lead from the histogram to the trace."""
         attributes = self._rpc[call.operation]
         self._instruments.active_calls.add(-1, attributes)
-        failure = {} if error is None else names.failure_attributes(error)
-        if failure:
-            attributes = {**attributes, **failure}
-        if not span.is_recording():
-            self._instruments.call_duration.record(seconds, attributes)
-            return
-        # In the span's context: an exemplar leads from the histogram to the trace.
-        self._instruments.call_duration.record(seconds, attributes, trace.set_span_in_context(span))
-        span.set_attribute(names.ATTEMPT_TOTAL, call.attempts)
-        if isinstance(result, RunInfo):  # of a start that attached, and of get_handle, it is known only now
-            span.set_attributes({names.RUN_ID: result.id, names.WORKFLOW_TYPE: result.wf_type})
-        call.state[self.name] = span.get_span_context()  # a handle keeps it: the wait's end links to it
-        _end(span, failure)
+        failure = None if error is None else names.failure_attributes(error)
+        self._instruments.call_duration.record(seconds, attributes if failure is None else {**attributes, **failure})
+        if span.is_recording():
+            # Of a start that attached, and of get_handle, the run is known only now.
+            run = result.ref if isinstance(result, RunInfo) else call.run
+            span.set_attributes({**_call_attributes(call), **_run_attributes(run), names.ATTEMPT_TOTAL: call.attempts})
+            call.state[self.name] = span.get_span_context()  # a handle keeps it: the end of the wait links to it
+            _set_failure(span, failure)
 
-    def _with_context(self, attempt: Attempt, span: Span) -> Attempt:
+    def _with_context(self, attempt: Attempt) -> Attempt:
         headers: dict[str, str] = {}
-        self._propagator.inject(headers, trace.set_span_in_context(span))
+        self._propagator.inject(headers)
         return attempt.replace(headers={**attempt.headers, **headers}) if headers else attempt
 
-    def _attempt_ended(self, attempt: Attempt, span: Span | None, failure: Mapping[str, str]) -> None:
-        attributes = {names.COMMAND: attempt.kind, **self._server, **failure}
-        if span is None:
-            self._instruments.attempts.add(1, attributes)
-        else:
-            self._instruments.attempts.add(1, attributes, trace.set_span_in_context(span))
-            _end(span, failure)
+    def _attempt_ended(
+        self, attributes: Mapping[str, Any], entered: Token[Context] | None, span: Span, failure: dict[str, str] | None
+    ) -> None:
+        self._instruments.attempts.add(1, attributes if failure is None else {**attributes, **failure})
+        if entered is not None:
+            _set_failure(span, failure)
+            _leave(entered, span)
 
     async def _wait(self, call: ResultCall, proceed: Proceed[Any, Any]) -> Any:
         attributes = {names.WORKFLOW_TYPE: call.workflow_type or "", **self._server}
@@ -219,30 +211,30 @@ class TracingPlugin(Plugin):
             return
         self._instruments.wait_duration.record(seconds, attributes, trace.set_span_in_context(span))
         span.set_attributes({**_run_attributes(run), names.WAIT_DURATION: seconds, **end})
-        _end(span, end)
+        if names.ERROR_TYPE in end:
+            span.set_status(_FAILED)
+        span.end()
 
 
-async def _within(span: Span, call: Any, proceed: Proceed[Any, Any]) -> Any:
-    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-        return await proceed(call)
+def _leave(entered: Token[Context] | None, span: Span) -> None:
+    if entered is not None:
+        detach(entered)
+        span.end()
 
 
-def _end(span: Span, attributes: Mapping[str, str]) -> None:
-    if names.ERROR_TYPE in attributes:
-        span.set_attributes(attributes)
+def _set_failure(span: Span, failure: Mapping[str, str] | None) -> None:
+    if failure is not None:
+        span.set_attributes(failure)
         span.set_status(_FAILED)
-    span.end()
 
 
 def _refusal(reply: Reply) -> dict[str, str]:
-    if reply.success:
-        return {}
     code = "unknown" if reply.error is None else str(reply.error.code)
     return {names.ERROR_TYPE: code, names.RPC_STATUS_CODE: code}
 
 
 def _end_attributes(outcome: Outcome[Any]) -> dict[str, str]:
-    """Say how a run ended; of one that failed our error class, never the workflow's own error."""
+    """Say how a run ended; of one that did not complete also our error class, never the workflow's own error."""
     status = {names.RUN_STATUS: outcome.status.value}
     return status if outcome.completed else {**status, **names.failure_attributes(outcome.to_error())}
 
