@@ -16,7 +16,7 @@ from markdown_blocks import ROOT, Block, PageError, read_blocks, run_page
 import grctl
 from grctl_core import errors
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = {page: read_blocks(page) for page in PAGES}
 NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.not_run is not None]
 
