@@ -98,7 +98,7 @@ class TracingPlugin(Plugin):
             result = await proceed(call)
         except BaseException as error:
             self._call_ended(call, span, perf_counter() - begun, None, error)
-            _leave(entered, span)
+            _leave(entered, span, error)
             raise
         self._call_ended(call, span, perf_counter() - begun, result, None)
         _leave(entered, span)
@@ -119,9 +119,11 @@ class TracingPlugin(Plugin):
                 attempt = self._with_context(attempt)
             reply = await proceed(attempt)
         except BaseException as error:
-            self._attempt_ended(attributes, entered, span, names.failure_attributes(error))
+            self._attempt_ended(attributes, span if entered else None, names.failure_attributes(error))
+            _leave(entered, span, error)
             raise
-        self._attempt_ended(attributes, entered, span, None if reply.success else _refusal(reply))
+        self._attempt_ended(attributes, span if entered else None, None if reply.success else _refusal(reply))
+        _leave(entered, span)
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
@@ -171,13 +173,10 @@ class TracingPlugin(Plugin):
         self._propagator.inject(headers)
         return attempt.replace(headers={**attempt.headers, **headers}) if headers else attempt
 
-    def _attempt_ended(
-        self, attributes: Mapping[str, Any], entered: Token[Context] | None, span: Span, failure: dict[str, str] | None
-    ) -> None:
+    def _attempt_ended(self, attributes: Mapping[str, Any], span: Span | None, failure: dict[str, str] | None) -> None:
         self._instruments.attempts.add(1, attributes if failure is None else {**attributes, **failure})
-        if entered is not None:
+        if span is not None:
             _set_failure(span, failure)
-            _leave(entered, span)
 
     async def _wait(self, call: ResultCall, proceed: Proceed[Any, Any]) -> Any:
         attributes = {names.WORKFLOW_TYPE: call.workflow_type or "", **self._server}
@@ -216,9 +215,11 @@ class TracingPlugin(Plugin):
         span.end()
 
 
-def _leave(entered: Token[Context] | None, span: Span) -> None:
+def _leave(entered: Token[Context] | None, span: Span, error: BaseException | None = None) -> None:
     if entered is not None:
-        detach(entered)
+        # A coroutine that nobody finishes is closed by the garbage collector, in a context that is not its own.
+        if not isinstance(error, GeneratorExit) or trace.get_current_span() is span:
+            detach(entered)
         span.end()
 
 

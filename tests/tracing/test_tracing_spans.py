@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import Any
 
 import pytest
@@ -263,6 +264,20 @@ async def test_a_cancelled_call(recorder: Recorder, connection: ScriptedConnecti
         assert span.status.status_code is StatusCode.ERROR
         assert (span.attributes or {})["error.type"] == "CancelledError"
     assert trace.get_current_span() is before
+
+
+async def test_a_call_that_nobody_finishes_is_closed_in_another_context(
+    recorder: Recorder, connection: ScriptedConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.script("run.start", NEVER)
+    inside = contextvars.copy_context()
+    call = recorder.client(connection).start_workflow("Order", "order-1")
+    inside.run(call.send, None)
+    inside.run(call.send, None)  # now it waits for the reply
+    assert connection.kinds == ["start"]
+    call.close()
+    assert recorder.names == ["run.start", "grctl/start"]
+    assert caplog.records == []
 
 
 async def test_concurrent_calls_have_the_right_parents(recorder: Recorder, connection: ScriptedConnection) -> None:
