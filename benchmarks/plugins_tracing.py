@@ -20,7 +20,8 @@ from importlib.metadata import version
 from typing import Any, Self
 
 import msgspec
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -74,10 +75,11 @@ class Instant:
 
 
 class ByHand(Instant):
-    """Writes the attempt's span itself."""
+    """Writes the attempt's span itself, and counts it."""
 
-    def __init__(self, tracer: trace.Tracer) -> None:
+    def __init__(self, tracer: trace.Tracer, meter: Meter) -> None:
         self.tracer = tracer
+        self.attempts = meter.create_counter("attempts")
         self.propagator = TraceContextTextMapPropagator()
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
@@ -85,7 +87,9 @@ class ByHand(Instant):
         with self.tracer.start_as_current_span(command.kind, kind=SpanKind.PRODUCER, attributes=attributes):
             headers: dict[str, str] = {}
             self.propagator.inject(headers)
-            return await super().request(msgspec.structs.replace(command, headers=headers), timeout=timeout)
+            reply = await super().request(msgspec.structs.replace(command, headers=headers), timeout=timeout)
+            self.attempts.add(1, {"grctl.command": command.kind})
+            return reply
 
 
 class Empty(Plugin):
@@ -118,14 +122,21 @@ def inside_a_trace(start: Start) -> Start:
     return call
 
 
-def by_hand(provider: TracerProvider) -> Start:
-    tracer = trace.get_tracer("by hand", tracer_provider=provider)
-    plain = starting(ByHand(tracer))
+def by_hand(spans: TracerProvider, measurements: metrics.MeterProvider) -> Start:
+    tracer = trace.get_tracer("by hand", tracer_provider=spans)
+    meter = measurements.get_meter("by hand")
+    duration = meter.create_histogram("duration")
+    active = meter.create_up_down_counter("active")
+    plain = starting(ByHand(tracer, meter))
     rpc = {"rpc.system.name": "grctl", "rpc.method": "grctl/start"}
 
     async def start() -> object:
         with tracer.start_as_current_span("grctl/start", kind=SpanKind.CLIENT, attributes=rpc) as span:
+            active.add(1, rpc)
+            begun = time.perf_counter()
             handle: Any = await plain()
+            active.add(-1, rpc)
+            duration.record(time.perf_counter() - begun, rpc)
             run = handle.run_info
             ids = {"workflow.id": run.wf_id, "run.id": run.id, "workflow.type": run.wf_type, "attempts": 1}
             span.set_attributes({f"grctl.{name}": value for name, value in ids.items()})
@@ -151,19 +162,25 @@ async def main(calls: int, rounds: int) -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("opentelemetry-api", "opentelemetry-sdk"))
     print(f"Python {platform.python_version()}, {packages}; {rounds} rounds of {calls} starts each\n")
     spans = TracerProvider()
+    nothing = metrics.NoOpMeterProvider()
     measurements = MeterProvider([InMemoryMetricReader()])
     traced = TracingPlugin()
     variants: dict[str, tuple[Start, str]] = {
         "no plugin": (starting(Instant()), "no plugin"),
         "an empty plugin, both layers": (starting(Instant(), Empty()), "no plugin"),
         "tracing, no SDK": (starting(Instant(), traced), "no plugin"),
+        "  more than an empty plugin": (starting(Instant(), traced), "an empty plugin, both layers"),
         "no plugin, in a trace": (inside_a_trace(starting(Instant())), "no plugin, in a trace"),
         "tracing, no SDK, in a trace": (inside_a_trace(starting(Instant(), traced)), "no plugin, in a trace"),
-        "spans by hand": (by_hand(spans), "spans by hand"),
-        "tracing, spans": (starting(Instant(), TracingPlugin(tracer_provider=spans)), "spans by hand"),
+        "spans by hand": (by_hand(spans, nothing), "spans by hand"),
+        "tracing, spans": (
+            starting(Instant(), TracingPlugin(tracer_provider=spans, meter_provider=nothing)),
+            "spans by hand",
+        ),
+        "spans, metrics by hand": (by_hand(spans, measurements), "spans, metrics by hand"),
         "tracing, spans and metrics": (
             starting(Instant(), TracingPlugin(tracer_provider=spans, meter_provider=measurements)),
-            "spans by hand",
+            "spans, metrics by hand",
         ),
     }
     costs: dict[str, list[float]] = {name: [] for name in variants}
