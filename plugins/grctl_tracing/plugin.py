@@ -29,6 +29,7 @@ __all__ = ["TracingPlugin"]
 
 _SCOPE = "grctl_tracing"
 _CLIENT = SpanKind.CLIENT
+_NO_SPAN = trace.INVALID_SPAN
 _FAILED = Status(StatusCode.ERROR)  # without a description: that would be an error's message, which is user data
 _CARRIES_CONTEXT = frozenset({"run.start", "run.event", "run.cancel", "run.terminate"})
 """Commands whose message carries the trace on: what comes of them goes on after the reply."""
@@ -77,8 +78,11 @@ class TracingPlugin(Plugin):
         self._needs_span = propagator is None  # the trace context alone: without a span there is nothing to write
         server = {names.SERVER_ADDRESS: server_address, names.SERVER_PORT: server_port}
         self._server: dict[str, Any] = {name: value for name, value in server.items() if value is not None}
+        self._active_calls = self._instruments.active_calls
+        self._call_duration = self._instruments.call_duration
+        self._attempts_sent = self._instruments.attempts
         self._rpc = {
-            operation: {names.RPC_SYSTEM: names.SYSTEM, names.RPC_METHOD: method, **self._server}
+            operation: (method, {names.RPC_SYSTEM: names.SYSTEM, names.RPC_METHOD: method, **self._server})
             for operation, method in names.METHODS.items()
         }
         self._attempts = {kind: {names.COMMAND: kind, **self._server} for kind in _COMMANDS}
@@ -89,19 +93,20 @@ class TracingPlugin(Plugin):
         operation = call.operation
         if operation == "result":
             return await self._wait(call, proceed)
-        attributes = self._rpc[operation]
-        span = self._start_span(names.METHODS[operation], _CLIENT, attributes)
-        entered = None if span is trace.INVALID_SPAN else self._enter(call, span)
-        self._instruments.active_calls.add(1, attributes)
+        name, attributes = self._rpc[operation]
+        span = self._tracer.start_span(name, None, _CLIENT, attributes, None, None, False, False)  # as _start_span
+        entered = None if span is _NO_SPAN else self._enter(call, span)
+        self._active_calls.add(1, attributes)
         begun = perf_counter()
         try:
             result = await proceed(call)
         except BaseException as error:
-            self._call_ended(call, span, perf_counter() - begun, None, error)
+            self._call_ended(call, perf_counter() - begun, span, None, error)
             _leave(entered, span, error)
             raise
-        self._call_ended(call, span, perf_counter() - begun, result, None)
-        _leave(entered, span)
+        self._call_ended(call, perf_counter() - begun, span, result, None)
+        if entered is not None:
+            _leave(entered, span)
         return result
 
     async def grctl_attempt(self, attempt: Attempt, proceed: Proceed[Attempt, Reply]) -> Reply:
@@ -109,13 +114,14 @@ class TracingPlugin(Plugin):
         kind = attempt.kind
         attributes = self._attempts[kind]
         span = trace.get_current_span()
+        carries = kind in _CARRIES_CONTEXT and not (span is _NO_SPAN and self._needs_span)
         entered = None
         if span.is_recording():  # where the operation's span is not recorded, those of its attempts are not either
-            span_kind = SpanKind.PRODUCER if kind in _CARRIES_CONTEXT else _CLIENT
+            span_kind = SpanKind.PRODUCER if carries else _CLIENT
             span = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
             entered = attach(trace.set_span_in_context(span))
         try:
-            if kind in _CARRIES_CONTEXT and not (span is trace.INVALID_SPAN and self._needs_span):
+            if carries:
                 attempt = self._with_context(attempt)
             reply = await proceed(attempt)
         except BaseException as error:
@@ -123,7 +129,8 @@ class TracingPlugin(Plugin):
             _leave(entered, span, error)
             raise
         self._attempt_ended(attributes, span if entered else None, None if reply.success else _refusal(reply))
-        _leave(entered, span)
+        if entered is not None:
+            _leave(entered, span)
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
@@ -141,8 +148,8 @@ class TracingPlugin(Plugin):
     def _start_span(
         self, name: str, kind: SpanKind, attributes: Mapping[str, Any], links: Sequence[Link] | None = None
     ) -> Span:
-        # Not by name: without an SDK that is the larger part of the cost. The last two are record_exception and
-        # set_status_on_exception: an error's message is user data.
+        # Not by keyword: without an SDK that would be the larger part of the cost. The last two are record_exception
+        # and set_status_on_exception: an error's message is user data.
         return self._tracer.start_span(name, None, kind, attributes, links, None, False, False)
 
     def _enter(self, call: CommandCall, span: Span) -> Token[Context] | None:
@@ -154,13 +161,13 @@ class TracingPlugin(Plugin):
         return attach(trace.set_span_in_context(span))  # a span not sampled, too: that holds for what is inside
 
     def _call_ended(
-        self, call: CommandCall, span: Span, seconds: float, result: object, error: BaseException | None
+        self, call: CommandCall, seconds: float, span: Span, result: object, error: BaseException | None
     ) -> None:
         """Measure and describe it, while the span is current: exemplars lead from the histogram to the trace."""
-        attributes = self._rpc[call.operation]
-        self._instruments.active_calls.add(-1, attributes)
+        attributes = self._rpc[call.operation][1]
+        self._active_calls.add(-1, attributes)
         failure = None if error is None else names.failure_attributes(error)
-        self._instruments.call_duration.record(seconds, attributes if failure is None else {**attributes, **failure})
+        self._call_duration.record(seconds, attributes if failure is None else {**attributes, **failure})
         if span.is_recording():
             # Of a start that attached, and of get_handle, the run is known only now.
             run = result.ref if isinstance(result, RunInfo) else call.run
@@ -174,7 +181,7 @@ class TracingPlugin(Plugin):
         return attempt.replace(headers={**attempt.headers, **headers}) if headers else attempt
 
     def _attempt_ended(self, attributes: Mapping[str, Any], span: Span | None, failure: dict[str, str] | None) -> None:
-        self._instruments.attempts.add(1, attributes if failure is None else {**attributes, **failure})
+        self._attempts_sent.add(1, attributes if failure is None else {**attributes, **failure})
         if span is not None:
             _set_failure(span, failure)
 
