@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import gc
 import platform
-import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
@@ -169,7 +168,6 @@ async def main(calls: int, rounds: int) -> None:
         "no plugin": (starting(Instant()), "no plugin"),
         "an empty plugin, both layers": (starting(Instant(), Empty()), "no plugin"),
         "tracing, no SDK": (starting(Instant(), traced), "no plugin"),
-        "  more than an empty plugin": (starting(Instant(), traced), "an empty plugin, both layers"),
         "no plugin, in a trace": (inside_a_trace(starting(Instant())), "no plugin, in a trace"),
         "tracing, no SDK, in a trace": (inside_a_trace(starting(Instant(), traced)), "no plugin, in a trace"),
         "spans by hand": (by_hand(spans, nothing), "spans by hand"),
@@ -185,20 +183,20 @@ async def main(calls: int, rounds: int) -> None:
     }
     costs: dict[str, list[float]] = {name: [] for name in variants}
     for start, _ in variants.values():
-        await cost(start, calls // 10)
+        await cost(start, calls)
     for _ in range(rounds):
         for name, (start, _) in variants.items():
             costs[name].append(await cost(start, calls))
-    print(f"{'':30} {'us a call':>9} {'more':>6} {'ratio':>6}   beside")
+    best = {name: min(all_) for name, all_ in costs.items()}  # what else the machine does only adds
+    print(f"{'best of all rounds':30} {'us a call':>9} {'more':>6} {'ratio':>6}   beside")
     for name, (_, beside) in variants.items():
-        more = statistics.median(mine - its for mine, its in zip(costs[name], costs[beside], strict=True))
-        ratio = statistics.median(mine / its for mine, its in zip(costs[name], costs[beside], strict=True))
-        print(f"{name:30} {statistics.median(costs[name]):>9.1f} {more:>6.1f} {ratio:>6.2f}   {beside}")
+        more, ratio = best[name] - best[beside], best[name] / best[beside]
+        print(f"{name:30} {best[name]:>9.1f} {more:>6.1f} {ratio:>6.2f}   {beside}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=5_000, help="starts in each round (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=11, help="rounds (default %(default)s)")
+    parser.add_argument("--calls", type=int, default=200, help="starts in each round (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=150, help="rounds (default %(default)s)")
     arguments = parser.parse_args()
     asyncio.run(main(arguments.calls, arguments.rounds))

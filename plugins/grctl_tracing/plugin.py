@@ -104,9 +104,12 @@ class TracingPlugin(Plugin):
             self._call_ended(call, perf_counter() - begun, span, None, error)
             _leave(entered, span, error)
             raise
+        if span is _NO_SPAN:  # the usual way without an SDK, and the shortest
+            self._active_calls.add(-1, attributes)
+            self._call_duration.record(perf_counter() - begun, attributes)
+            return result
         self._call_ended(call, perf_counter() - begun, span, result, None)
-        if entered is not None:
-            _leave(entered, span)
+        _leave(entered, span)
         return result
 
     async def grctl_attempt(self, attempt: Attempt, proceed: Proceed[Attempt, Reply]) -> Reply:
@@ -128,9 +131,11 @@ class TracingPlugin(Plugin):
             self._attempt_ended(attributes, span if entered else None, names.failure_attributes(error))
             _leave(entered, span, error)
             raise
+        if entered is None and reply.success:
+            self._attempts_sent.add(1, attributes)
+            return reply
         self._attempt_ended(attributes, span if entered else None, None if reply.success else _refusal(reply))
-        if entered is not None:
-            _leave(entered, span)
+        _leave(entered, span)
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
