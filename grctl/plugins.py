@@ -22,6 +22,7 @@ from grctl_core.errors import PluginError
 from grctl_core.hooks import Plugin, Proceed, RetryingProceed, hookimpl
 from grctl_core.outcome import Outcome
 from grctl_core.plugin_list import PluginList
+from grctl_core.plugins import add_default_plugin
 from grctl_core.protocols import Connection, ConnectionEvent
 from grctl_core.run import RunInfo, RunRef
 
@@ -49,5 +50,6 @@ __all__ = [
     "SendCall",
     "StartCall",
     "TerminateCall",
+    "add_default_plugin",
     "hookimpl",
 ]

@@ -3,6 +3,9 @@
 Plugins of other people come in by the entry point group ``grctl.plugins``: its name is what a list calls it, its value
 a class, or a function, that is called without arguments and returns the plugin. A table of ours is looked up first, so
 nobody takes our names over, and the environment is scanned only for names that are not ours.
+
+Default plugins are for what instruments a program from outside, such as ``opentelemetry-instrument``: they stand before
+the list of every client that is made from then on.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 from grctl_core.errors import InvalidInputError
 from grctl_core.plugin_list import NO_PLUGINS, PluginList
 
-__all__ = ["ENTRY_POINT_GROUP", "OURS", "VARIABLE", "load_plugin", "plugins_of"]
+__all__ = ["ENTRY_POINT_GROUP", "OURS", "VARIABLE", "add_default_plugin", "load_plugin", "plugins_of"]
 
 ENTRY_POINT_GROUP = "grctl.plugins"
 VARIABLE = "GRCTL_PLUGINS"
@@ -26,6 +29,35 @@ OURS: Mapping[str, str] = {
     "tracing": "grctl_tracing:TracingPlugin",
 }
 """Name to ``module:class``. Nothing is imported before it is asked for: the core knows no plugin."""
+
+_defaults: tuple[object, ...] = ()
+
+
+def add_default_plugin(plugin: object) -> Callable[[], None]:
+    """Have every client that is made from now on begin its list with this plugin, also one with an empty list.
+
+    A client that lists a plugin of the same name keeps its own instead. For instrumentation that comes from outside
+    the program; a program itself says what it wants in ``Client(plugins=[...])``.
+
+    Args:
+        plugin: a plugin object, shared by all these clients.
+
+    Returns:
+        A function that takes it back, for clients that are made after that; calling it again does nothing.
+
+    Raises:
+        InvalidInputError: it cannot work as it is, or a default plugin of its name is there already.
+
+    """
+    global _defaults  # noqa: PLW0603 - one list for the process is what it is about
+    _compile([*_defaults, plugin])
+    _defaults = (*_defaults, plugin)
+
+    def remove() -> None:
+        global _defaults  # noqa: PLW0603
+        _defaults = tuple(kept for kept in _defaults if kept is not plugin)
+
+    return remove
 
 
 def plugins_of(plugins: Iterable[object] | None) -> PluginList:
@@ -41,10 +73,16 @@ def plugins_of(plugins: Iterable[object] | None) -> PluginList:
     """
     if plugins is None:
         named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-        return _compile([_load(name, f" ({VARIABLE} in the environment names it)") for name in named if name])
+        loaded = [_load(name, f" ({VARIABLE} in the environment names it)") for name in named if name]
+        return _compile(_with_defaults(loaded))
     if isinstance(plugins, str | bytes) or not isinstance(plugins, Iterable):
         raise InvalidInputError(f"plugins must be a list of plugins and names, not {type(plugins).__name__}")
-    return _compile([_load(plugin) if isinstance(plugin, str) else plugin for plugin in plugins])
+    return _compile(_with_defaults([_load(plugin) if isinstance(plugin, str) else plugin for plugin in plugins]))
+
+
+def _with_defaults(plugins: list[object]) -> list[object]:
+    listed = {getattr(plugin, "name", None) for plugin in plugins}
+    return [*(plugin for plugin in _defaults if getattr(plugin, "name", None) not in listed), *plugins]
 
 
 def _compile(plugins: list[object]) -> PluginList:
