@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -16,13 +15,13 @@ import msgspec
 from grctl_core.durations import optional_timedelta, to_seconds
 from grctl_core.errors import InvalidInputError
 from grctl_core.headers import NO_HEADERS, check_headers
+from grctl_core.notifications import NO_STATE
 from grctl_core.protocols import OnConflict
 from grctl_core.run import RunRef
 from grctl_core.run_end import RunEnd
 
 __all__ = [
     "DEFAULT_RETRY",
-    "NO_STATE",
     "BaseCall",
     "Call",
     "CallState",
@@ -60,9 +59,6 @@ class CallState(dict[str, Any]):
 
 _NUMBERS = (float, int)
 PartT = TypeVar("PartT", bound="CommandCall")
-
-NO_STATE: Mapping[str, Any] = MappingProxyType({})
-"""Nothing kept; cannot be changed."""
 
 
 class BaseCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from grctl_core.calls import DEFAULT_RETRY, NO_STATE, DescribeCall, StartCall
+from grctl_core.calls import DEFAULT_RETRY, DescribeCall, StartCall
 from grctl_core.codec import check_type
 from grctl_core.doubt import DoubtBounds
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
@@ -14,6 +14,7 @@ from grctl_core.errors import InvalidInputError
 from grctl_core.event_loop import running_loop
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import check_id, new_ulid
+from grctl_core.notifications import NO_STATE
 from grctl_core.operations import Operations
 from grctl_core.plugin_list import PluginList
 from grctl_core.plugins import plugins_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -64,9 +63,7 @@ class WorkflowHandle(Generic[T]):
         self._result_type = result_type
         self._request_timeout = request_timeout
         self._state = state
-        notifications = operations.pipeline.notifications
-        on_end = functools.partial(notifications.run_ended, state) if notifications.on_run_ended else None
-        self._end = RunEnd(connection, self._run, result_type, on_end)
+        self._end = RunEnd(connection, self._run, result_type, operations.pipeline.notifications, state)
         self._order = SendOrder()
         self._refused = False  # the server, or the run's record, said that the run has ended
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from grctl_core.protocols import Connection, ConnectionEvent
     from grctl_core.run import RunInfo
 
-__all__ = ["Listener", "Notifications"]
+__all__ = ["NO_STATE", "Listener", "Notifications"]
+
+NO_STATE: Mapping[str, Any] = MappingProxyType({})
+"""What plugins keep where they keep nothing; cannot be changed."""
 
 
 class Listener(msgspec.Struct, frozen=True):

@@ -6,22 +6,21 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from grctl_core.errors import ConnectionClosedError, EventLoopError, own_copy
 from grctl_core.event_loop import running_loop
+from grctl_core.notifications import NO_STATE
 from grctl_core.outcome import EncodedOutcome, Outcome, decode_outcome
 
 if TYPE_CHECKING:
+    from grctl_core.notifications import Notifications
     from grctl_core.protocols import Connection
     from grctl_core.run import RunInfo, RunRef
 
-__all__ = ["OnEnd", "RunEnd"]
-
-OnEnd: TypeAlias = "Callable[[RunInfo, Outcome[Any], float], None]"
-"""Called with the run's record, its outcome, and the seconds since somebody first looked; must not raise."""
+__all__ = ["RunEnd"]
 
 
 class RunEnd:
@@ -45,24 +44,33 @@ class RunEnd:
         "__weakref__",
         "_connection",
         "_looked_at",
-        "_on_end",
+        "_notifications",
         "_result_type",
         "_run",
         "_settled",
         "_since",
+        "_state",
         "_waiting",
         "_watch",
         "outcome",
         "run",
     )
 
-    def __init__(self, connection: Connection, run: RunRef, result_type: Any, on_end: OnEnd | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        run: RunRef,
+        result_type: Any,
+        notifications: Notifications | None = None,
+        state: Mapping[str, Any] = NO_STATE,
+    ) -> None:
         self.outcome: Outcome[Any] | None = None
         self.run: RunInfo | None = None
         self._connection = connection
         self._run = run
         self._result_type = result_type
-        self._on_end = on_end
+        self._notifications = notifications if notifications and notifications.on_run_ended else None
+        self._state = state
         self._since: float | None = None  # nobody has looked yet
         self._watch: asyncio.Future[EncodedOutcome] | None = None
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -130,7 +138,7 @@ class RunEnd:
         loop = running_loop("a handle")
         if self._watch is None:
             self._watch = self._connection.watch(self._run)
-            if self._since is None and self._on_end is not None:
+            if self._since is None and self._notifications is not None:
                 self._since = loop.time()
             settle = functools.partial(_settle_if_alive, weakref.ref(self))
             self._watch.add_done_callback(settle, context=Context())
@@ -152,8 +160,9 @@ class RunEnd:
             failure = _stopped()
         except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
             failure = error
-        if self.outcome is not None and self._on_end is not None and self._since is not None:
-            self._on_end(encoded.run, self.outcome, watch.get_loop().time() - self._since)
+        if self.outcome is not None and self._notifications is not None and self._since is not None:
+            waited = watch.get_loop().time() - self._since
+            self._notifications.run_ended(self._state, encoded.run, self.outcome, waited)
         looked_at = list(self._looked_at)  # a copy: a future that dies meanwhile leaves the set
         futures = [*self._waiting, *filter(None, (look() for look in looked_at))]
         self._waiting.clear()

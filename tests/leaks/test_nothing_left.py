@@ -110,7 +110,8 @@ class Census:
             elif isinstance(thing, asyncio.TimerHandle) and not thing.cancelled() and thing._loop is loop:
                 self.timers += 1
             kind = type(thing)
-            if kind.__module__.partition(".")[0].startswith("grctl"):
+            # As text: a class of another library has a property of this name.
+            if str(kind.__module__).partition(".")[0].startswith("grctl"):
                 self.ours[f"{kind.__module__}.{kind.__qualname__}"] += 1
 
 
