@@ -10,7 +10,7 @@ import click
 from grctl.cli.options import Connecting, connecting, json_option, run_options
 from grctl.cli.output import Output
 from grctl.cli.session import Session, in_session
-from grctl.cli.text import json_text, plain, safe
+from grctl.cli.text import json_text, plain, safe, span
 from grctl.cli.workflow.records import name_of
 from grctl_core.errors import DecodeError
 from grctl_core.history import HistoryEvent
@@ -18,7 +18,7 @@ from grctl_core.history import HistoryEvent
 __all__ = ["history"]
 
 _SHOWN = 200
-"""Characters of an event's map on a terminal; ``--json`` has all of it."""
+"""Characters of one value on a terminal; ``--json`` has all of it."""
 
 
 @click.command()
@@ -116,8 +116,38 @@ def _words(data: dict[str, Any]) -> str:
     """Return an event's map for a person: what has a value, the long parts cut."""
     parts = []
     for key, value in data.items():
-        if value is None or value in ("", {}, []):
+        if value is None or value in ("", {}, []) or key in _OF_MACHINES:
             continue
-        text = safe(value) if isinstance(value, str) else json_text(value)
-        parts.append(f"{safe(key)}={text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'}")
+        text = _value(key, value)
+        if len(text) > _SHOWN:
+            text = text[: _SHOWN - 3] + "..."
+        name = _NAMES.get(key, key)
+        parts.append(f"{safe(name)} {text}" if name else text)
     return "  ".join(parts)
+
+
+def _value(key: str, value: Any) -> str:
+    if key.endswith("_ms") and isinstance(value, int | float):
+        return span(value / 1000)
+    if key == "error" and isinstance(value, dict):
+        return f"{safe(value.get('type', ''))}: {safe(value.get('message', ''))}"
+    return safe(value) if isinstance(value, str) else json_text(value)
+
+
+_OF_MACHINES = frozenset({"directive_id", "original_directive_id", "task_id"})
+_NAMES = {
+    "step_name": "",
+    "event_name": "",
+    "task_name": "",
+    "error": "",
+    "worker_id": "on",
+    "duration_ms": "took",
+    "timeout_ms": "at most",
+    "timeout_step_name": "then",
+    "next_retry_delay_ms": "next try in",
+    "max_attempts": "of",
+    "wf_id": "id",
+    "wf_type": "type",
+    "run_id": "run",
+}
+"""What a key is called on a terminal; nothing where the value speaks for itself."""
