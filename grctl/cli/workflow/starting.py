@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
@@ -109,9 +110,8 @@ async def _start(
     if workflow_id is None:
         workflow_id = f"{workflow_type}-{new_ulid()[-10:].lower()}"
     check_id("--id", workflow_id)
-    session.left = (
-        f"workflow {workflow_id!r} may have been started: grctl-client workflow describe --id {workflow_id} tells"
-    )
+    look = f"grctl-client workflow describe --id {shlex.quote(workflow_id)}"
+    session.left = f"workflow {workflow_id!r} may have been started: {look} tells"
     handle = await session.client.start_workflow(
         workflow_type, workflow_id, workflow_input, workflow_timeout, on_conflict=on_conflict
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from grctl.cli.exits import ExitCode, code_of_outcome
@@ -21,9 +22,10 @@ async def wait_for_end(session: Session, handle: WorkflowHandle[Any], timeout: f
 
     """
     run = handle.run_info
+    this = f"--id {shlex.quote(run.wf_id)} --run-id {shlex.quote(run.id)}"
     session.left = (
-        f"{name_of(run)} goes on. To wait for it again: grctl-client workflow result --id {run.wf_id} "
-        f"--run-id {run.id}; to end it: grctl-client workflow cancel --id {run.wf_id}"
+        f"{name_of(run)} goes on. To wait for it again: grctl-client workflow result {this}; to end it: "
+        f"grctl-client workflow cancel {this}"
     )
     with session.output.waiting(f"waiting for {run.wf_id} ({run.wf_type})"):
         outcome = await handle.outcome(timeout)
@@ -35,5 +37,5 @@ async def wait_for_end(session: Session, handle: WorkflowHandle[Any], timeout: f
     if not outcome.completed:
         say_error(sentence(outcome))
         if outcome.error is not None and outcome.error.stack_trace:
-            session.output.note(f"its stack trace: grctl-client workflow describe --id {run.wf_id} --run-id {run.id}")
+            session.output.note(f"its stack trace: grctl-client workflow describe {this}")
     return code_of_outcome(outcome)
