@@ -106,7 +106,7 @@ def _no_constant(name: str) -> NoReturn:
 def _said(error: json.JSONDecodeError) -> str:
     if not error.doc.strip():
         return "it is empty"
-    return error.msg[:1].lower() + error.msg[1:]
+    return error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
 
 
 def _pointer(error: json.JSONDecodeError) -> str:

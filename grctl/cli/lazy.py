@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from grctl.cli.exits import CommandError, ExitCode, code_of_error, in_our_words
+from grctl.cli.exits import CommandError, ExitCode, ReaderGoneError
 from grctl.cli.output import say_error
 from grctl.cli.text import safe
 
@@ -71,7 +71,7 @@ def _code_of(command: Callable[[], Any]) -> int:
         code = command()
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except (ReaderGoneError, BrokenPipeError):
         _leave_stdout()
         return ExitCode.OK  # the reader has had enough
     except click.exceptions.Abort:
@@ -86,6 +86,8 @@ def _code_of(command: Callable[[], Any]) -> int:
         say_error("a value is nested too deeply to be shown")
         return ExitCode.FAILED
     except Exception as error:
+        from grctl.cli.endings import code_of_error, in_our_words
+
         known = code_of_error(error)
         if known is not None:
             say_error(in_our_words(str(error)))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from grctl.cli.exits import ReaderGoneError
 from grctl.cli.text import json_text, safe
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ class Output:
 
     def _write(self, line: str) -> None:
         if sys.stdout is not None:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()  # who reads along wants it now, and a pipe that is closed is noticed here
+            try:
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()  # who reads along wants it now
+            except BrokenPipeError:
+                raise ReaderGoneError from None
 
 
 def say_error(text: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from grctl.cli.exits import ExitCode, code_of_outcome
+from grctl.cli.endings import code_of_outcome
+from grctl.cli.exits import ExitCode
 from grctl.cli.output import say_error
 from grctl.cli.session import Session
 from grctl.cli.workflow.records import name_of, outcome_map, sentence
