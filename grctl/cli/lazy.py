@@ -67,6 +67,10 @@ class SafeGroup(LazyGroup):
 
 
 def _code_of(command: Callable[[], Any]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")  # a character that it has not is no reason to fail
     try:
         code = command()
         if sys.stdout is not None:

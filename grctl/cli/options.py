@@ -10,9 +10,36 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Connecting", "Seconds", "connecting", "global_options", "json_option", "run_options"]
+__all__ = ["Connecting", "Seconds", "checked_id", "connecting", "global_options", "json_option", "run_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_LONGEST = 36_500 * 86_400.0
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|min|s|m|h|d)")
+_PARTS = re.compile(rf"(?:{_PART.pattern})+")
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.2 on
+    """A duration: seconds as a number, or with units, such as ``500ms``, ``30s``, ``2h``, ``7d``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip().lower()
+        if _PARTS.fullmatch(text):
+            seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+        elif re.fullmatch(r"\d+(?:\.\d+)?", text):
+            seconds = float(text)
+        else:
+            self.fail(f"{value!r} is no duration: write seconds, or 500ms, 30s, 5m, 2h, 7d, 1h30m", param, ctx)
+        if not 0 < seconds <= _LONGEST:
+            self.fail("a duration must be above zero, and 100 years at most", param, ctx)
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,7 @@ class Connecting:
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    request_timeout: float | None = None
 
     def login(self) -> dict[str, Any]:
         """Return the options of a connection that are given."""
@@ -46,6 +74,12 @@ _EVERYWHERE = (
     ),
 )
 _ONCE = (
+    click.option(
+        "--request-timeout",
+        type=Seconds(),
+        metavar="DURATION",
+        help="How long connecting may take, and each request: 30s, 500ms.  [default: 3 s and 5 s]",
+    ),
     click.option("--tls-key", metavar="FILE", help="Its key."),
     click.option("--tls-cert", metavar="FILE", help="Your own certificate, for a broker that asks for one."),
     click.option("--tls-ca", metavar="FILE", help="Certificates of an authority to trust, instead of the system's."),
@@ -78,7 +112,8 @@ def connecting(command: F) -> Callable[..., Any]:
     def take(context: click.Context, /, server_url: str | None, log_level: str | None, **given: Any) -> Any:
         before = context.find_object(Connecting) or Connecting()
         here = {"server_url": server_url, "log_level": log_level}
-        return command(replace(before, **{name: value for name, value in here.items() if value is not None}), **given)
+        given_here: dict[str, Any] = {name: value for name, value in here.items() if value is not None}
+        return command(replace(before, **given_here), **given)
 
     for option in _EVERYWHERE:
         take = option(take)
@@ -90,31 +125,22 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, 
 
 def run_options(command: F) -> F:
     """Take the options that name one run."""
-    command = click.option("--run-id", metavar="ID", help="A certain run; without it the latest one.")(command)
-    return click.option("--id", "-i", "workflow_id", metavar="ID", required=True, help="The workflow id.")(command)
+    run_id = click.option("--run-id", metavar="ID", callback=checked_id, help="A certain run, not the latest one.")
+    workflow_id = click.option(
+        "--id", "-i", "workflow_id", metavar="ID", required=True, callback=checked_id, help="The workflow id."
+    )
+    return workflow_id(run_id(command))
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|min|s|m|h|d)")
-_PARTS = re.compile(rf"(?:{_PART.pattern})+")
+def checked_id(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse what can be no id before anybody is asked.
 
+    Raises:
+        InvalidInputError: it cannot.
 
-class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.2 on
-    """A duration: seconds as a number, or with units, such as ``500ms``, ``30s``, ``2h``, ``7d``, ``1h30m``."""
+    """
+    if value is None:
+        return None
+    from grctl_core.ids import check_id
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        text = str(value).strip().lower()
-        if _PARTS.fullmatch(text):
-            seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-        elif re.fullmatch(r"\d+(?:\.\d+)?", text):
-            seconds = float(text)
-        else:
-            self.fail(f"{value!r} is no duration: write seconds, or 500ms, 30s, 5m, 2h, 7d, 1h30m", param, ctx)
-        if seconds <= 0:
-            self.fail("a duration must be above zero", param, ctx)
-        return seconds
+    return check_id(option.opts[0], value)

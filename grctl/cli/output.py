@@ -53,7 +53,12 @@ class Output:
 
     def json(self, value: object, *, indent: int | None = None) -> None:
         """Write one value as JSON, in one line unless an indent is given."""
-        self._write(json_text(value, indent=indent))
+        text = json_text(value, indent=indent)
+        try:
+            text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:  # stdout is not UTF-8; JSON can do without
+            text = json_text(value, indent=indent, ascii_only=True)
+        self._write(text)
 
     def row(self, *cells: object) -> None:
         """Write one line of cells with tabs between them; tabs and line breaks in a cell are escaped."""

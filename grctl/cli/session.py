@@ -14,8 +14,9 @@ from grctl_core.protocols import Connection
 
 __all__ = ["Session", "check_server_url", "in_session"]
 
-CONNECT_SECONDS = 3.0
-"""How long connecting is tried. A person waits, so less than a program would."""
+CONNECT_SECONDS, REQUEST_SECONDS = 3.0, 5.0
+"""How long connecting is tried, and how long one request may take. A person waits for the former, so it is less than
+what a program would give it."""
 
 
 class Session:
@@ -28,9 +29,9 @@ class Session:
         left: what to say about what goes on when the user presses Ctrl-C.
     """
 
-    def __init__(self, connection: Connection, output: Output) -> None:
+    def __init__(self, connection: Connection, output: Output, request_timeout: float) -> None:
         self.connection = connection
-        self.client = WorkflowClient(connection)
+        self.client = WorkflowClient(connection, request_timeout=request_timeout)
         self.output = output
         self.left = ""
 
@@ -49,7 +50,7 @@ def in_session(options: Connecting, output: Output, work: Callable[[Session], Aw
     async def main() -> int | None:
         connection = await _connect(options, output)
         try:
-            sessions.append(Session(connection, output))
+            sessions.append(Session(connection, output, options.request_timeout or REQUEST_SECONDS))
             return await work(sessions[0])
         finally:
             await connection.close(grace=0)
@@ -84,7 +85,8 @@ async def _connect(options: Connecting, output: Output) -> Connection:
         with output.waiting("connecting"):
             return await NatsConnection.open(
                 options.server_url,
-                connect_timeout=CONNECT_SECONDS,
+                connect_timeout=options.request_timeout or CONNECT_SECONDS,
+                request_timeout=options.request_timeout or REQUEST_SECONDS,
                 name="grctl-client command line",
                 **options.login(),
             )

@@ -39,9 +39,9 @@ def safe(text: object, *, lines: bool = False) -> str:
     )
 
 
-def json_text(value: object, *, indent: int | None = None) -> str:
+def json_text(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
     r"""Return a value as JSON. What a terminal would act on is written as ``\u001b``, which is JSON just as well."""
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(plain(value), ensure_ascii=ascii_only, allow_nan=False, indent=indent)
     return _NOT_ASCII.sub(_escape, text)
 
 

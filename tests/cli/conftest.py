@@ -13,7 +13,7 @@ from grctl.testing import DevServer
 
 from . import flows
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Done(NamedTuple):
@@ -29,10 +29,13 @@ class Cli:
 
     Attributes:
         env: environment variables beside the test's own.
+        patience: what is passed as --request-timeout: no machine is so slow.
     """
 
     def __init__(self, folder: Path, url: str | None) -> None:
         self.folder = folder
+        self._few = asyncio.Semaphore(3)
+        self.patience = "30s"
         self.env = {key: value for key, value in os.environ.items() if key.lower() != "grctl_nats_servers"}
         self.env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self.env.pop("FORCE_COLOR", None)
@@ -41,6 +44,10 @@ class Cli:
             self.env["GRCTL_NATS_SERVERS"] = url
 
     async def __call__(self, *arguments: str, stdin: bytes = b"") -> Done:
+        async with self._few:
+            return await self._run(*arguments, stdin=stdin)
+
+    async def _run(self, *arguments: str, stdin: bytes) -> Done:
         process = await self.start(*arguments)
         out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
         assert process.returncode is not None
@@ -49,6 +56,7 @@ class Cli:
 
     async def start(self, *arguments: str, **options: int) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
+        arguments = ("--request-timeout", self.patience, *arguments)
         streams = {"stdin": pipe, "stdout": pipe, "stderr": pipe} | options
         return await asyncio.create_subprocess_exec(
             sys.executable, "-W", "error", "-m", "grctl", *arguments, env=self.env, cwd=self.folder, **streams

@@ -62,6 +62,28 @@ def test_usage(arguments, said):
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[[command, "--id", "a b.*\x1b[31m"] for command in ("result", "describe", "history", "cancel", "terminate")],
+        ["result", "--id", "a", "--run-id", "*"],
+        ["send", "--id", "*", "-e", "approve"],
+        ["query", "--id", "*", "-q", "progress"],
+        ["start", "-t", "Order", "--id", ""],
+        ["run", "-t", "a.b"],
+        ["list", "-t", "*"],
+        ["list", "--id-prefix", "a b"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:3]).encode("unicode_escape").decode(),
+)
+def test_what_can_be_no_id_is_refused_before_anybody_is_asked(arguments):
+    done = run("-s", "nats://127.0.0.1:1", "workflow", *arguments)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert "'-' or '_'" in done.stderr or "is empty" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["workflow"]])
 def test_a_group_alone_shows_its_help(arguments):
     done = run(*arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from grctl.cli.options import Connecting, Seconds, connecting, json_option
+from grctl.cli.options import Connecting, Seconds, checked_id, connecting, json_option
 from grctl.cli.output import Output
 from grctl.cli.session import Session, in_session
 from grctl.cli.text import ago, json_text, moment, safe, span
@@ -40,9 +40,11 @@ class _When(click.ParamType):  # type: ignore[type-arg]  # generic only from cli
 
 
 @click.command("list")
-@click.option("--type", "-t", "workflow_type", metavar="TYPE", help="Only runs of this workflow type.")
+@click.option(
+    "--type", "-t", "workflow_type", metavar="TYPE", callback=checked_id, help="Only runs of this workflow type."
+)
 @click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs with this status.")
-@click.option("--id-prefix", metavar="TEXT", help="Only runs whose workflow id begins so.")
+@click.option("--id-prefix", metavar="TEXT", callback=checked_id, help="Only runs whose workflow id begins so.")
 @click.option("--created-after", type=_When(), metavar="TIME", help="2026-07-01, or 2h for two hours ago.")
 @click.option("--created-before", type=_When(), metavar="TIME", help="Likewise.")
 @click.option("--limit", "-n", type=click.IntRange(1), default=100, show_default=True, help="How many at most.")

@@ -10,13 +10,13 @@ import click
 
 from grctl.cli.exits import ExitCode
 from grctl.cli.inputs import input_options, read_input
-from grctl.cli.options import Connecting, Seconds, connecting, json_option
+from grctl.cli.options import Connecting, Seconds, checked_id, connecting, json_option
 from grctl.cli.output import Output
 from grctl.cli.session import Session, in_session
 from grctl.cli.workflow.records import run_map
 from grctl.cli.workflow.waiting import wait_for_end
 from grctl_core.handle import WorkflowHandle
-from grctl_core.ids import check_id, new_ulid
+from grctl_core.ids import new_ulid
 from grctl_core.protocols import OnConflict
 
 __all__ = ["run", "start"]
@@ -24,12 +24,21 @@ __all__ = ["run", "start"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
-    click.option("--type", "-t", "workflow_type", metavar="TYPE", required=True, help="A registered workflow type."),
+    click.option(
+        "--type",
+        "-t",
+        "workflow_type",
+        metavar="TYPE",
+        required=True,
+        callback=checked_id,
+        help="A registered workflow type.",
+    ),
     click.option(
         "--id",
         "-i",
         "workflow_id",
         metavar="ID",
+        callback=checked_id,
         help="The workflow id: your own stable name, one active run at a time.  "
         "[default: the type and ten random characters]",
     ),
@@ -106,10 +115,8 @@ async def _start(
     workflow_timeout: float | None,
     on_conflict: OnConflict,
 ) -> WorkflowHandle[Any]:
-    check_id("--type", workflow_type)
     if workflow_id is None:
         workflow_id = f"{workflow_type}-{new_ulid()[-10:].lower()}"
-    check_id("--id", workflow_id)
     look = f"grctl-client workflow describe --id {shlex.quote(workflow_id)}"
     session.left = f"workflow {workflow_id!r} may have been started: {look} tells"
     handle = await session.client.start_workflow(

@@ -23,7 +23,9 @@ async def check_address(examination: Examination) -> AsyncIterator[Finding]:
     try:
         settings = read_settings(examination.server_url, **examination.login)
     except InvalidInputError as error:
-        yield failed("address", f"{error} (from {source})", "write it as nats://host:port or tls://host:port")
+        where = f" (from {source})" if "server" in str(error) else ""
+        mend = "correct that option; an address is nats://host:port or tls://host:port"
+        yield failed("address", f"{error}{where}", mend)
         return
     examination.patient.settings = settings
     urls = [server.url for server in settings.servers]
