@@ -139,9 +139,12 @@ async def test_run_shows_a_spinner_and_then_the_result(cli, gate):
     assert not any("waiting for" in line for line in terminal.lines)
 
 
-async def test_ctrl_c_says_that_the_workflow_goes_on(cli, gate):
+@pytest.mark.parametrize("command", [("run", "-t", "Slow"), ("result",)])
+async def test_ctrl_c_says_that_the_workflow_goes_on(cli, gate, command):
+    if command[0] == "result":
+        await cli("workflow", "start", "-t", "Slow", "-i", "slow-1")
     terminal = Terminal(80)
-    process = await terminal.start(cli, "workflow", "run", "-t", "Slow", "-i", "slow-1")
+    process = await terminal.start(cli, "workflow", *command, "-i", "slow-1")
     async with asyncio.timeout(PATIENCE):
         while "waiting for slow-1 (Slow)" not in terminal.shown:
             assert await terminal.read()
@@ -149,7 +152,9 @@ async def test_ctrl_c_says_that_the_workflow_goes_on(cli, gate):
     assert await terminal.end(process) == 130
     text = "\n".join(terminal.lines)
     assert "interrupted: workflow 'slow-1' (run " in text
-    assert "goes on" in text
+    assert "goes on. To wait for it again: grctl-client workflow result --id slow-1 --run-id " in text
+    gate.set()
+    assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
     assert "\x1b[?25h" in terminal.shown.rpartition("\x1b[?25l")[2], "the cursor is back"
 
 
