@@ -45,6 +45,8 @@ async def test_a_repair(open_cli, tmp_path):
         done = await cli("doctor")
         assert done.code == 1
         assert "grctl-client doctor --repair" in done.out
+        described = await cli("workflow", "describe", "-i", "greeting-1")
+        assert "ended (run.completed), which its record hides: see 'grctl-client doctor'" in described.out
         assert (await cli("workflow", "start", "-t", "Greeting", "-i", "greeting-1")).code == 4
         done = await cli("doctor", "--repair")
         assert done.code == 0, done

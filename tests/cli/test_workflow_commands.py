@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 
@@ -172,6 +173,24 @@ async def test_ctrl_c_ends_the_following_and_not_the_workflow(cli, gate):
     assert b"Traceback" not in err
     gate.set()
     assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
+
+
+async def test_following_has_an_end_where_one_is_set(cli):
+    await cli("workflow", "start", "-t", "Order", "-i", "order-1")
+    done = await cli("workflow", "history", "-i", "order-1", "--follow", "--timeout", "2s")
+    assert done.code == 6
+    assert done.out.splitlines()[0].split("\t")[2] == "run.started"
+    assert "goes on" in done.err
+
+
+async def test_an_output_that_cannot_be_written(cli):
+    await cli("workflow", "start", "-t", "Order", "-i", "order-1")
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await cli.start("workflow", "list", stdout=full)
+    os.close(full)
+    _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 1
+    assert err == b"grctl-client: the output cannot be written: No space left on device\n"
 
 
 NO_SUCH_RUN = [

@@ -45,6 +45,9 @@ async def read_activity(handle: WorkflowHandle[Any]) -> Activity | None:
 def _after(event: HistoryEvent, tasks: dict[str | None, HistoryEvent]) -> Activity | None:
     """Return what a run does after an event, None where the event does not change that."""
     data = _data(event)
+    if event.is_terminal:  # and the record does not say so
+        tasks.clear()
+        return Activity(f"ended ({event.kind}), which its record hides: see 'grctl-client doctor'", event.timestamp)
     match event.kind:
         case "task.started":
             tasks[data.get("task_id")] = event

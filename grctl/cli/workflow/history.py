@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date
 from typing import Any
 
 import click
 
-from grctl.cli.options import Connecting, connecting, json_option, run_options
+from grctl.cli.exits import CommandError, ExitCode
+from grctl.cli.options import Connecting, Seconds, connecting, json_option, run_options
 from grctl.cli.output import Output
 from grctl.cli.session import Session, in_session
 from grctl.cli.text import json_text, plain, safe, span
@@ -24,9 +26,12 @@ _SHOWN = 200
 @click.command()
 @run_options
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until the run has ended.")
+@click.option("--timeout", type=Seconds(), metavar="DURATION", help="How long to follow; the run goes on after that.")
 @json_option
 @connecting
-def history(options: Connecting, /, *, workflow_id: str, run_id: str | None, follow: bool, as_json: bool) -> int:
+def history(
+    options: Connecting, /, *, workflow_id: str, run_id: str | None, follow: bool, timeout: float | None, as_json: bool
+) -> int:
     """Show what happened in a run, from its beginning.
 
     In a pipe: number, time, kind, data as JSON, with tabs between them.
@@ -37,8 +42,15 @@ def history(options: Connecting, /, *, workflow_id: str, run_id: str | None, fol
     async def work(session: Session) -> None:
         handle = await session.client.get_handle(workflow_id, run_id)
         session.left = f"{name_of(handle.run_info)} goes on" if follow and not handle.run_info.is_finished else ""
-        async for event in handle.history(follow=follow):
-            write(event)
+        limit = asyncio.timeout(timeout if follow else None)
+        try:
+            async with limit:
+                async for event in handle.history(follow=follow):
+                    write(event)
+        except TimeoutError:
+            if limit.expired():
+                raise CommandError(f"{name_of(handle.run_info)} goes on", ExitCode.TIMED_OUT) from None
+            raise
 
     return in_session(options, output, work)
 

@@ -96,7 +96,8 @@ def _judge(server: Server, first: bytes, seconds: float) -> Hello | Finding:
         return failed(
             "network",
             f"something listens on {server.url}, but says nothing, and a NATS server speaks first",
-            "check the port: something else listens there. Or the broker has 'handshake_first', which is not supported",
+            "check the port: something else may listen there. Or the broker hangs; or it has 'handshake_first', "
+            "which is not supported",
             server=server.url,
         )
     said = first.decode(errors="replace").strip()
