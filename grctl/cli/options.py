@@ -73,20 +73,31 @@ _EVERYWHERE = (
         "[default: GRCTL_NATS_SERVERS, else nats://localhost:4225]",
     ),
 )
-_ONCE = (
-    click.option(
+_MORE: tuple[tuple[str, Any, str, str], ...] = (
+    (
         "--request-timeout",
-        type=Seconds(),
-        metavar="DURATION",
-        help="How long connecting may take, and each request: 30s, 500ms.  [default: 3 s and 5 s]",
+        Seconds(),
+        "DURATION",
+        "How long connecting may take, and each request: 30s, 500ms.  [default: 3 s and 5 s]",
     ),
-    click.option("--tls-key", metavar="FILE", help="Its key."),
-    click.option("--tls-cert", metavar="FILE", help="Your own certificate, for a broker that asks for one."),
-    click.option("--tls-ca", metavar="FILE", help="Certificates of an authority to trust, instead of the system's."),
-    click.option("--nkey", metavar="FILE", help="Log in with the nkey seed in this file."),
-    click.option("--credentials", metavar="FILE", help="Log in with this credentials file."),
-    click.option("--context", metavar="NAME", help="A context of the NATS command line tool."),
+    ("--tls-key", str, "FILE", "Its key."),
+    ("--tls-cert", str, "FILE", "Your own certificate, for a broker that asks for one."),
+    ("--tls-ca", str, "FILE", "Certificates of an authority to trust, instead of the system's."),
+    ("--nkey", str, "FILE", "Log in with the nkey seed in this file."),
+    ("--credentials", str, "FILE", "Log in with this credentials file."),
+    ("--context", str, "NAME", "A context of the NATS command line tool."),
 )
+
+
+def _add(command: Callable[..., Any], *, hidden: bool) -> Callable[..., Any]:
+    for name, kind, metavar, text in _MORE:
+        command = click.option(name, type=kind, metavar=metavar, help=text, hidden=hidden)(command)
+    for option in _EVERYWHERE:
+        command = option(command)
+    return command
+
+
+_NAMES = tuple(field.name for field in fields(Connecting))
 
 
 def global_options(command: F) -> Callable[..., Any]:
@@ -95,29 +106,26 @@ def global_options(command: F) -> Callable[..., Any]:
     @click.pass_context
     @functools.wraps(command)
     def take(context: click.Context, /, **given: Any) -> Any:
-        names = {field.name for field in fields(Connecting)}
-        context.obj = Connecting(**{name: given.pop(name) for name in names})
+        context.obj = Connecting(**{name: given.pop(name) for name in _NAMES})
         return command(**given)
 
-    for option in (*_ONCE, *_EVERYWHERE):
-        take = option(take)
-    return take
+    return _add(take, hidden=False)
 
 
 def connecting(command: F) -> Callable[..., Any]:
-    """Take ``--server-url`` and ``--log-level`` behind the command's name too; pass a Connecting on, first."""
+    """Take the same options behind the command's name too, where they win; pass a Connecting on, first.
+
+    The help shows the two that are used most; all are in the help of the outermost group.
+    """
 
     @click.pass_context
     @functools.wraps(command)
-    def take(context: click.Context, /, server_url: str | None, log_level: str | None, **given: Any) -> Any:
+    def take(context: click.Context, /, **given: Any) -> Any:
+        here = {name: given.pop(name) for name in _NAMES}
         before = context.find_object(Connecting) or Connecting()
-        here = {"server_url": server_url, "log_level": log_level}
-        given_here: dict[str, Any] = {name: value for name, value in here.items() if value is not None}
-        return command(replace(before, **given_here), **given)
+        return command(replace(before, **{name: value for name, value in here.items() if value is not None}), **given)
 
-    for option in _EVERYWHERE:
-        take = option(take)
-    return take
+    return _add(take, hidden=True)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one value in a line.")

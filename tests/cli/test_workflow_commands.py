@@ -247,6 +247,9 @@ async def test_the_address_is_taken_before_and_behind_the_command(server, open_c
     assert (await cli("-s", server.url, "workflow", "list")).code == 0
     assert (await cli("workflow", "list", "--server-url", server.url)).code == 0
     assert (await cli("-s", "nats://127.0.0.1:1", "workflow", "list", "--server-url", server.url)).code == 0
+    done = await cli("-s", server.url, "workflow", "list", "--credentials", "no-such-file")
+    assert done.code == 2
+    assert "credentials: there is no file 'no-such-file'" in done.err
     done = await cli("-s", "memory://", "workflow", "list")
     assert done.code == 2
     assert "grctl-client dev MODULE:OBJECT" in done.err
