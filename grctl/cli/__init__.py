@@ -10,12 +10,17 @@ _EXTRAS = {"click", "rich"}
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, and exit with its code (docs/command-line.md, "Exit codes")."""
     try:
         from grctl.cli.app import app
+
+        app(prog_name="grctl-client")
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRAS:
             raise
-        sys.exit(f'grctl-client: {missing} is not installed: pip install "grctl-client[dev-server]"')
-    app(prog_name="grctl-client")
+        extra = "dev-server" if "dev" in sys.argv[1:2] else "cli"
+        sys.stderr.write(f'grctl-client: {missing} is not installed: pip install "grctl-client[{extra}]"\n')
+        sys.exit(2)
+    except KeyboardInterrupt:  # while the command was being loaded: nothing was done yet
+        sys.exit(130)

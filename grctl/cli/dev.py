@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from grctl.cli.loading import load_workflows
+from grctl.cli.options import Connecting
+from grctl.cli.output import set_up_logging
+from grctl.cli.text import safe
 from grctl.dev_server import DevServer, DevServerError
 from grctl_core.errors import InvalidInputError
 from grctl_core.outcome import EncodedOutcome
@@ -51,7 +53,12 @@ def dev(workflows: tuple[str, ...], port: int | None, store_dir: Path | None, na
     """
     if nats_url is not None and (port is not None or store_dir is not None):
         raise click.UsageError("--port and --store-dir are for an own broker, --nats-url is for one that runs already.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    options = click.get_current_context().find_object(Connecting) or Connecting()
+    if options.server_url is not None:
+        raise click.UsageError(
+            "--server-url says where to find a server, and this is one: --nats-url names its broker."
+        )
+    set_up_logging(options.log_level or "info")
     console = Console(highlight=False)
     if nats_url is None:
         port = DEFAULT_PORT if port is None else port or None
@@ -108,9 +115,9 @@ def _line(outcome: EncodedOutcome) -> Text:
     status = run.status or RunStatus.COMPLETED
     line.append(f"{run.completed_at or run.created_at:%H:%M:%S} ", "dim")
     line.append(f"{status:<10} ", _STYLES.get(status, ""))
-    line.append(f"{run.wf_type} {run.wf_id} ")
+    line.append(f"{safe(run.wf_type)} {safe(run.wf_id)} ")
     line.append(f"({run.id}) {took:.2f} s", "dim")
     why = f"{outcome.error.type}: {outcome.error.message}" if outcome.error is not None else outcome.reason
     if why:
-        line.append(f"  {' '.join(why.split())[:200]}")
+        line.append(f"  {safe(' '.join(why.split()))[:200]}")
     return line

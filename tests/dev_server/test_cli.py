@@ -132,5 +132,5 @@ def test_without_the_extra(folder: Path, missing: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program, "dev"], capture_output=True, text=True, timeout=30, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == f'grctl-client: {missing} is not installed: pip install "grctl-client[dev-server]"'

@@ -4,6 +4,8 @@ The blocks of one page run in order, in one namespace and one event loop, so a l
 made. ``await`` works at top level, as in ``python -m asyncio``. What a block prints must stand in a ```text block right
 after it (``...`` there stands for anything); a block without one must print nothing.
 
+A ```console block whose first command is ``grctl-client`` is run too, see console_blocks.py; all others are not.
+
 A block that calls ``asyncio.run`` at top level is a whole program: it is run as a file, in a process of its own.
 
 Three comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
@@ -35,6 +37,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from console_blocks import difference
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON, OUTPUT = "python", "text"
@@ -70,7 +74,7 @@ class Serve:
 
 @dataclass
 class Block:
-    """One Python block.
+    """One block that is run: Python, or commands in a shell.
 
     Attributes:
         page: the file.
@@ -80,6 +84,7 @@ class Block:
         not_run: why it is not run, None if it is.
         file: name to save it under.
         dev_server: what to start before it.
+        is_console: whether it holds commands and what they show, instead of Python.
     """
 
     page: Path
@@ -89,6 +94,7 @@ class Block:
     not_run: str | None = None
     file: str | None = None
     dev_server: Serve | None = None
+    is_console: bool = False
 
     @property
     def where(self) -> str:
@@ -142,18 +148,24 @@ def read_blocks(page: Path) -> list[Block]:
             else:
                 marks[marker["kind"]] = marker["value"]
             continue
-        if marks and language != PYTHON:
+        is_dev_server = serve_is_right_here and language == CONSOLE
+        is_console = language == CONSOLE and text.startswith("$ grctl-client ") and not is_dev_server
+        if marks and language != PYTHON and not (is_console and marks.keys() == {"not run"}):
             raise PageError(f"{where}: {' and '.join(marks)!r} is for Python blocks")
         if language == PYTHON:
             follows = Block(page, line, text, "", marks.get("not run"), marks.get("file"), serve)
             blocks.append(follows)
+            serve = None
+        elif is_console:
+            follows = None
+            blocks.append(Block(page, line, text, "", marks.get("not run"), None, serve, is_console=True))
             serve = None
         elif language == OUTPUT:
             if follows is not None:
                 follows.expected = text
             follows = None
         elif language in OTHERS:
-            if serve is not None and serve_is_right_here and language == CONSOLE:
+            if serve is not None and is_dev_server:
                 command, _, serve.shown = text.partition("\n")
                 if command != f"$ grctl-client dev {serve.workflows}":
                     raise PageError(f"{where}: the comment before says {serve.workflows!r}")
@@ -218,6 +230,12 @@ async def _run_in_order(
         if block.dev_server is not None:
             os.environ[SERVERS] = cleanup.enter_context(_dev_server(block.dev_server, folder))
         if block.not_run is not None:
+            continue
+        if block.is_console:
+            address = os.environ.get(SERVERS, "")
+            wrong = difference(block.code, folder, _environment(), address, SECONDS_PER_BLOCK)
+            if wrong is not None:
+                raise PageError(f"{block.where}: {wrong}")
             continue
         try:
             async with asyncio.timeout(SECONDS_PER_BLOCK):

@@ -7,6 +7,7 @@ held back is ever sent later, and every loss is final for the link that it happe
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import contextvars
 import inspect
@@ -57,6 +58,7 @@ class Link:
         on_lost: called once, in the moment in which the loss is first seen, whoever sees it.
         lost: done when the connection is; nothing is sent from then on.
         max_payload: the largest message that the broker takes, headers included, in bytes.
+        refusals: the broker's words on subjects that it refused, in lower case; the last hundred.
     """
 
     def __init__(self, client: NatsClient, server: str, inbox: str) -> None:
@@ -68,6 +70,7 @@ class Link:
         self.server = server
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.max_payload = client.max_payload
+        self.refusals: collections.deque[str] = collections.deque(maxlen=100)
         self._client = client
         self._tokens = itertools.count()
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
@@ -186,6 +189,7 @@ class Link:
         The driver hands the word on in lower case.
         """
         text = text.lower()
+        self.refusals.append(text)
         said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
         no_replies = f'"{self.inbox}.*"'.lower() in text  # no answer to anything can come
         if no_replies:

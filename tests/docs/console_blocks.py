@@ -1,0 +1,93 @@
+"""Console blocks that show ``grctl-client``: each command is run, and what it shows is compared.
+
+A command runs in bash, on a terminal of 80 columns without colours, as far as it does not lead into a pipe.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import pty
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["difference"]
+
+_PROMPT = "$ "
+
+
+def difference(text: str, folder: Path, environment: Mapping[str, str], address: str, seconds: float) -> str | None:
+    """Run the commands of a block; return what differs, None where nothing does.
+
+    Args:
+        text: the block.
+        folder: where to run them.
+        environment: with what.
+        address: what is shown as nats://127.0.0.1:4225.
+        seconds: how long one command may take.
+
+    """
+    checker = doctest.OutputChecker()
+    for command, expected in _commands(text):
+        shown = _run(command, folder, environment, seconds)
+        if address:
+            shown = shown.replace(address, "nats://127.0.0.1:4225")
+        if not checker.check_output(expected, shown, doctest.ELLIPSIS):
+            return f"{command}\n{checker.output_difference(doctest.Example('', expected), shown, doctest.ELLIPSIS)}"
+    return None
+
+
+def _commands(text: str) -> Iterator[tuple[str, str]]:
+    command: str | None = None
+    output: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(_PROMPT):
+            if command is not None:
+                yield command, "".join(output)
+            command, output = line.removeprefix(_PROMPT), []
+        elif command is not None and command.endswith("\\"):
+            command = f"{command[:-1]}{line.strip()}"
+        else:
+            output.append(line + "\n")
+    if command is not None:
+        yield command, "".join(output)
+
+
+def _run(command: str, folder: Path, environment: Mapping[str, str], seconds: float) -> str:
+    with tempfile.TemporaryDirectory() as tools:
+        tool = Path(tools, "grctl-client")
+        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m grctl "$@"\n', encoding="utf-8")
+        tool.chmod(0o755)
+        path = f"{tools}{os.pathsep}{environment.get('PATH', '')}"
+        master, slave = pty.openpty()
+        try:
+            with subprocess.Popen(
+                ["bash", "-c", command],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                cwd=folder,
+                env={**environment, "PATH": path, "TERM": "dumb", "TZ": "UTC"},
+                start_new_session=True,
+            ) as process:
+                os.close(slave)
+                shown = _read(master)
+                process.wait(seconds)
+        finally:
+            os.close(master)
+    return "".join(line.rstrip() + "\n" for line in shown.splitlines())
+
+
+def _read(master: int) -> str:
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(master, 65_536)
+        except OSError:  # nobody has the other end any more
+            part = b""
+        if not part:
+            return b"".join(parts).decode()
+        parts.append(part)
