@@ -1,6 +1,80 @@
-"""Helpers for tests of programs that use this library."""
+"""Helpers for tests of programs, plugins and transports that use this library.
 
-from grctl.dev_server import DevServer, DevServerError
-from grctl.dev_server.faults import Fault, Faults, What
+:class:`DevServer` is a whole server; :class:`RecordingTransport` a connection that answers as a test has written down;
+:class:`TransportContract` a suite to run on a transport of one's own (needs pytest).
 
-__all__ = ["DevServer", "DevServerError", "Fault", "Faults", "What"]
+Each name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grctl.dev_server import DevServer as DevServer
+    from grctl.dev_server import DevServerError as DevServerError
+    from grctl.dev_server.faults import Fault as Fault
+    from grctl.dev_server.faults import Faults as Faults
+    from grctl.dev_server.faults import What as What
+    from grctl.testing.answers import Answer as Answer
+    from grctl.testing.answers import accept as accept
+    from grctl.testing.answers import answer as answer
+    from grctl.testing.answers import delay as delay
+    from grctl.testing.answers import duplicate as duplicate
+    from grctl.testing.answers import fail as fail
+    from grctl.testing.answers import hold as hold
+    from grctl.testing.answers import lose_reply as lose_reply
+    from grctl.testing.answers import lose_request as lose_request
+    from grctl.testing.answers import refuse as refuse
+    from grctl.testing.recording import RecordedAttempt as RecordedAttempt
+    from grctl.testing.recording import RecordingTransport as RecordingTransport
+    from grctl.testing.transport_contract import TransportContract as TransportContract
+
+_HOMES = {
+    "grctl.dev_server": ("DevServer", "DevServerError"),
+    "grctl.dev_server.faults": ("Fault", "Faults", "What"),
+    "grctl.testing.answers": (
+        "Answer",
+        "accept",
+        "answer",
+        "delay",
+        "duplicate",
+        "fail",
+        "hold",
+        "lose_reply",
+        "lose_request",
+        "refuse",
+    ),
+    "grctl.testing.recording": ("RecordedAttempt", "RecordingTransport"),
+    "grctl.testing.transport_contract": ("TransportContract",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUITES = ("grctl.testing.transport_contract",)
+
+__all__ = [  # noqa: PLE0604 - the names of the table above
+    *_HOME_OF,
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'grctl.testing' has no attribute {name!r}")
+    if home in _SUITES and home not in sys.modules:
+        try:
+            import pytest
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                f"{name} is a suite for pytest: install pytest to use it", name="pytest"
+            ) from None
+
+        pytest.register_assert_rewrite(home)  # its asserts then say what they have compared
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
