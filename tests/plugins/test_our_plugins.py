@@ -1,4 +1,4 @@
-"""The suite for plugins of other people, on our own three and on the smallest there are."""
+"""The suite for plugins of other people, on our own three."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from grctl.testing import PluginContract
 from grctl_logging import LoggingPlugin
-from grctl_retry import RetryPlugin
+from grctl_retry import Retry, RetryPlugin
 from grctl_tracing import TracingPlugin
 
 
@@ -22,4 +22,4 @@ class TestLogging(PluginContract):
 
 class TestRetry(PluginContract):
     def make_plugin(self):
-        return RetryPlugin(sleep=lambda _: asyncio.sleep(0))
+        return RetryPlugin(Retry(attempts=3), sleep=lambda _: asyncio.sleep(0))

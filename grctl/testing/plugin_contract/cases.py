@@ -88,7 +88,7 @@ class Contract:
     def make_plugin(self) -> object:
         """Return a new plugin: to be overridden. It is called in the event loop of the case.
 
-        A plugin that pauses should be made so that it does not.
+        A plugin that pauses should be made so that it does not, and one that tries again so that it soon gives up.
         """
         raise NotImplementedError("override make_plugin(): see the docstring of PluginContract")
 
