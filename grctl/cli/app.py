@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from grctl.cli.dev import dev
+from grctl.cli.plugins import plugins
 from grctl_core import __version__
 
 __all__ = ["app"]
@@ -17,3 +18,4 @@ def app() -> None:
 
 
 app.add_command(dev)
+app.add_command(plugins)
