@@ -162,9 +162,9 @@ def _environment(folder: Path) -> dict[str, str]:
     # What `pip install grctl-client` leaves behind, for the tree is not always installed where the tests run.
     record = tools / f"grctl_client-{__version__}.dist-info"
     record.mkdir(exist_ok=True)
-    (record / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: grctl-client\nVersion: {__version__}\nProvides-Extra: cli\n", encoding="utf-8"
-    )
+    extras = "".join(f"Provides-Extra: {extra}\n" for extra in ("cli", "tracing"))
+    metadata = f"Metadata-Version: 2.1\nName: grctl-client\nVersion: {__version__}\n{extras}"
+    (record / "METADATA").write_text(metadata, encoding="utf-8")
     rooms = [str(tools), str(ROOT), str(ROOT / "transports"), str(ROOT / "plugins")]
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     return {

@@ -43,6 +43,7 @@ class Writer:
         self._patience = patience
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ending: threading.Thread | None = None  # closed, and perhaps still at work on what it had
         self._lock = threading.Lock()
 
     def write(self, statement: str, values: tuple[object, ...]) -> Future[None]:
@@ -50,29 +51,36 @@ class Writer:
         done: Future[None] = Future()
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="grctl-audit", daemon=True)
+                self._thread = threading.Thread(target=self._run, args=(self._ending,), name="grctl-audit", daemon=True)
                 self._thread.start()
                 atexit.register(self._at_exit)
             self._queue.put((statement, values, done))
         return done
 
     def close(self) -> None:
-        """Wait until all that was asked for is done, and end the thread. It can be used again."""
+        """Wait until all that was asked for is done, and end the thread. It can be used again, meanwhile too."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is None:
-                return
-            self._queue.put(None)
-            # Under the lock: a new thread must not begin before this one has ended, or the order would be lost.
-            thread.join()
-            atexit.unregister(self._at_exit)
+            if self._thread is not None:
+                self._queue.put(None)
+                self._ending, self._thread = self._thread, None
+            ending = self._ending
+        if ending is not None:
+            ending.join()
+        with self._lock:
+            if self._thread is None:
+                atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join(self._patience)
+        with self._lock:
+            if self._thread is not None:
+                self._queue.put(None)
+                self._ending, self._thread = self._thread, None
+        if self._ending is not None:
+            self._ending.join(self._patience)
 
-    def _run(self) -> None:
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # or the order would be lost
         database: sqlite3.Connection | None = None
         last = False
         while not last:

@@ -110,6 +110,20 @@ def test_a_hundred_at_once_in_order_and_again_after_closing(file: Path) -> None:
     assert rows(file) == [(None, f"order-{number}", "started") for number in range(101)]
 
 
+def test_starts_while_it_is_closed(file: Path) -> None:
+    async def main() -> None:
+        audit = AuditPlugin(file)
+        client = grctl.Client(connection=RecordingTransport(), plugins=[audit])
+        for number in range(20):
+            closing = [asyncio.create_task(audit.aclose()) for _ in range(2)]
+            await client.start_workflow("Order", f"order-{number}")
+            await asyncio.gather(*closing)
+        await audit.aclose()
+
+    asyncio.run(main())
+    assert rows(file) == [(None, f"order-{number}", "started") for number in range(20)]
+
+
 @pytest.mark.parametrize("required", [True, False])
 def test_a_locked_file(file: Path, required: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
