@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import grctl
 from grctl.testing import PluginContract
@@ -74,6 +75,40 @@ class ReadOnly(grctl.Plugin):
         return await proceed(call)
 
 
+class RefusesAll(grctl.Plugin):
+    name = "refuses-all"
+
+    async def grctl_operation(self, call, proceed):
+        raise grctl.InvalidInputError("not today")
+
+
+class DryRun(grctl.Plugin):
+    """Answers a start by itself."""
+
+    name = "dry-run"
+
+    async def grctl_start(self, call, proceed):
+        return grctl.RunInfo(
+            id=call.run_id, wf_id=call.workflow_id, wf_type=call.workflow_type, created_at=datetime.now(UTC)
+        )
+
+
+class Cache(grctl.Plugin):
+    """Remembers what was described."""
+
+    name = "cache"
+
+    def __init__(self):
+        self.known = {}
+
+    async def grctl_operation(self, call, proceed):
+        if call.operation != "describe":
+            return await proceed(call)
+        if call.run_id not in self.known:
+            self.known[call.run_id] = await proceed(call)
+        return self.known[call.run_id]
+
+
 class Adds(grctl.Plugin):
     """Changes values, and maps an error."""
 
@@ -120,6 +155,27 @@ class TestReadOnly(PluginContract):
 
     def make_plugin(self):
         return ReadOnly()
+
+
+class TestRefusesAll(PluginContract):
+    answers = frozenset({"start", "send", "cancel", "terminate", "describe", "query", "result"})
+
+    def make_plugin(self):
+        return RefusesAll()
+
+
+class TestDryRun(PluginContract):
+    answers = frozenset({"start"})
+
+    def make_plugin(self):
+        return DryRun()
+
+
+class TestCache(PluginContract):
+    answers = frozenset({"describe"})
+
+    def make_plugin(self):
+        return Cache()
 
 
 class TestAdds(PluginContract):

@@ -92,9 +92,7 @@ class ComposingCases(Contract):
             mine = Stage([], like=stage)
             seen: list[object] = []
             if "start" not in self.answers:
-                await mine.begin("start")
-                seen.append(await mine.ending("start", {"card": wf_id}, wf_id))
-                mine.handle = await mine.client.get_handle(wf_id)
+                seen.append(await mine.perform("start", {"card": wf_id}, wf_id))
             else:
                 await mine.begin("send", wf_id, answers_start=True)
             seen += [await mine.ending(name, {"card": wf_id}, wf_id) for name in ("send", "describe", "query")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ class NotifyingCases(Contract):
                 else:
                     ends_of("result")[how](stage.transport, "result")
                 await stage.ending("result")
-                assert future.done()
+                await asyncio.wait([future])
                 future.cancelled() or future.exception()
                 await stage.transport.close()
 

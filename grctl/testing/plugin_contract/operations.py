@@ -9,6 +9,7 @@ from typing import Any, cast
 from grctl.testing.answers import Answer, answer, fail, lose_reply, lose_request, refuse
 from grctl.testing.recording import RecordingTransport
 from grctl.testing.script import CommandName
+from grctl_core.calls import NO_STATE
 from grctl_core.client import WorkflowClient
 from grctl_core.commands import ErrorCode
 from grctl_core.errors import AccessDeniedError, ConnectionClosedError, NotDeliveredError, NotSentError
@@ -50,17 +51,24 @@ class Stage:
         self.handle = None
         if operation == "start":
             return
-        if answers_start:  # the plugin might refuse it
-            await WorkflowClient(connection=self.transport, plugins=[]).start_workflow(_TYPE, wf_id)
-            self.handle = await self.client.get_handle(wf_id)
+        if answers_start:  # the plugin is not asked: it might refuse
+            started = await WorkflowClient(connection=self.transport, plugins=[]).start_workflow(_TYPE, wf_id)
+            self.handle = WorkflowHandle(
+                self.client._operations,  # noqa: SLF001 - get_handle would be an operation too
+                self.transport,
+                started.run_info,
+                Any,
+                5.0,
+                state=NO_STATE,
+            )
         else:
             self.handle = await self.client.start_workflow(_TYPE, wf_id)
 
     async def perform(self, operation: str, value: object = None, wf_id: str = WF_ID) -> Any:
         """Call an operation with a value; return what comes of it, without what differs from time to time."""
         if operation == "start":
-            started = await self.client.start_workflow(_TYPE, wf_id, value)
-            return _known(started.run_info)
+            self.handle = await self.client.start_workflow(_TYPE, wf_id, value)
+            return _known(self.handle.run_info)
         handle = self.handle
         assert handle is not None
         if operation == "send":
