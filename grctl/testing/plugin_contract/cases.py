@@ -19,13 +19,13 @@ C = TypeVar("C", bound="Contract")
 def case(test: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
     """Make a case: a plain method that runs in an event loop of its own, up to a deadline.
 
-    It fails, too, if a plugin leaves tasks behind, raises in a notification, or warns.
+    It fails, too, if a plugin leaves tasks behind, raises in a notification, or warns its user.
     """
 
     @functools.wraps(test)
     def run(self: C) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)  # deprecations in what it imports are not its doing
             asyncio.run(_within(self, test))
 
     del run.__wrapped__  # pytest would take what it wraps for a test of its own kind
