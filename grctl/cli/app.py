@@ -14,6 +14,7 @@ _COMMANDS = {
     "workflow": ("grctl.cli.workflow:workflow", "Start workflows, look at them, send them events, end them."),
     "doctor": ("grctl.cli.doctor:doctor", "Find out what is wrong between here and a working server."),
     "dev": ("grctl.cli.dev:dev", "Run a development server with your workflows."),
+    "plugins": ("grctl.cli.plugins:plugins", "See which plugins are installed, and what they do."),
     "completion": ("grctl.cli.completion:completion", "Print what makes a shell complete these commands."),
 }
 

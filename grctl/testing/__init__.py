@@ -1,7 +1,8 @@
 """Helpers for tests of programs, plugins and transports that use this library.
 
 :class:`DevServer` is a whole server; :class:`RecordingTransport` a connection that answers as a test has written down;
-:class:`TransportContract` a suite to run on a transport of one's own (needs pytest).
+:class:`PluginContract` and :class:`TransportContract` are suites to run on a plugin or a transport of one's own (they
+need pytest).
 
 Each name loads what it needs when it is first used.
 """
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from grctl.testing.answers import lose_reply as lose_reply
     from grctl.testing.answers import lose_request as lose_request
     from grctl.testing.answers import refuse as refuse
+    from grctl.testing.plugin_contract import PluginContract as PluginContract
     from grctl.testing.recording import RecordedAttempt as RecordedAttempt
     from grctl.testing.recording import RecordingTransport as RecordingTransport
     from grctl.testing.transport_contract import TransportContract as TransportContract
@@ -47,11 +49,12 @@ _HOMES = {
         "lose_request",
         "refuse",
     ),
+    "grctl.testing.plugin_contract": ("PluginContract",),
     "grctl.testing.recording": ("RecordedAttempt", "RecordingTransport"),
     "grctl.testing.transport_contract": ("TransportContract",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUITES = ("grctl.testing.transport_contract",)
+_SUITES = ("grctl.testing.plugin_contract", "grctl.testing.transport_contract")
 
 __all__ = [  # noqa: PLE0604 - the names of the table above
     *_HOME_OF,
