@@ -7,8 +7,11 @@ All attempts of a client share one timer. A deadline is almost never reached, an
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+import msgspec
 
 from grctl_core.calls import CommandCall
 from grctl_core.errors import DeliveryUnknownError
@@ -16,29 +19,31 @@ from grctl_core.errors import DeliveryUnknownError
 __all__ = ["Deadlines"]
 
 
-class _Limit:
+class _Limit(msgspec.Struct, eq=False):
     """An attempt under way, and when it is given up."""
 
-    __slots__ = ("is_over", "task", "when")
-
-    def __init__(self, task: asyncio.Task[Any], when: float) -> None:
-        self.task = task
-        self.when = when
-        self.is_over = False
+    task: asyncio.Task[Any]
+    when: float
+    is_over: bool = False
 
 
 class Deadlines:
     """The deadlines of the attempts that are under way."""
 
-    __slots__ = ("_limits", "_loop", "_timer")
+    __slots__ = ("_limits", "_loop", "_next", "_timer")
 
     def __init__(self) -> None:
         self._limits: set[_Limit] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._next = math.inf  # when the timer fires
         self._timer: asyncio.TimerHandle | None = None
 
     async def bound(
-        self, call: CommandCall, attempt: Callable[[Any], Awaitable[Any]], out_of_time: Callable[[], Exception] | None
+        self,
+        call: CommandCall,
+        attempt: Callable[[Any], Awaitable[Any]],
+        out_of_time: Callable[[], Exception] | None,
+        task: asyncio.Task[Any] | None = None,
     ) -> Any:
         """Make an attempt, and give it up when the call's deadline passes; without a deadline it takes what it takes.
 
@@ -46,17 +51,20 @@ class Deadlines:
             call: the call.
             attempt: makes the attempt.
             out_of_time: returns the error to raise then; None for operations that change nothing.
+            task: the task that it is called in, where that is known: looking it up costs.
 
         """
-        loop = asyncio.get_running_loop()
-        task, when = asyncio.current_task(loop), call.deadline
+        when = call.deadline
+        if task is None:
+            task = asyncio.current_task()
         if when is None or task is None:
             return await attempt(call)
+        loop = task.get_loop()
         if when > loop.time():  # nothing begins after the deadline
             cancelling = task.cancelling()
             limit = _Limit(task, when)
             self._limits.add(limit)
-            if loop is not self._loop or self._timer is None or when < self._timer.when():
+            if when < self._next or loop is not self._loop:
                 self._arm(loop, when)
             try:
                 return await attempt(call)
@@ -76,13 +84,14 @@ class Deadlines:
     def _arm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None and loop is self._loop:
             self._timer.cancel()
-        self._loop = loop
+        self._loop, self._next = loop, when
         self._timer = loop.call_at(when, self._look)
 
     def _look(self) -> None:
         """Give up what is over, and come back for the next one. What ended in time is no longer there."""
         loop = asyncio.get_running_loop()
         self._timer = None
+        self._next = math.inf
         now = loop.time()
         for limit in [limit for limit in self._limits if limit.when <= now]:
             self._limits.discard(limit)

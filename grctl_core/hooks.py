@@ -46,6 +46,9 @@ class RetryingProceed(Protocol):
     def __call__(self, call: CommandCall, /) -> Awaitable[Any]:
         """Try, or try again."""
 
+    def time(self) -> float:
+        """Return the event loop's time, in seconds: what ``call.deadline`` is counted by."""
+
     def announce(self, error: Exception, delay: float) -> None:
         """Tell all plugins that the call will be tried again in ``delay`` seconds, because of ``error``."""
 

@@ -225,8 +225,8 @@ class Operations:
     ) -> Any:
         """Make the attempts that the retry slot wants; with none there one, and one look where that left a doubt."""
 
-        def within_deadline(call: Any) -> Awaitable[Any]:
-            return attempt(call) if call.deadline is None else self._deadlines.bound(call, attempt, out_of_time)
+        def within_deadline(call: Any, task: asyncio.Task[Any] | None = None) -> Awaitable[Any]:
+            return attempt(call) if call.deadline is None else self._deadlines.bound(call, attempt, out_of_time, task)
 
         try:
             return await self.pipeline.try_with(within_deadline, call)

@@ -21,7 +21,7 @@ import msgspec
 
 from grctl_core.calls import DEFAULT_RETRY, CommandCall
 from grctl_core.commands import Reply
-from grctl_core.errors import DeliveryUnknownError, GrctlError, InvalidInputError, PluginError
+from grctl_core.errors import DeliveryUnknownError, EventLoopError, GrctlError, InvalidInputError, PluginError
 from grctl_core.event_loop import CurrentTask
 from grctl_core.notifications import Notifications
 from grctl_core.outcome import Outcome
@@ -69,17 +69,17 @@ class RetryProceed(msgspec.Struct, eq=False):
         attempt: makes an attempt.
         layer: what stands in the slot.
         call: the call that it was given.
-        cancelling: says how many cancellations its task has.
-        before: how many it had when the slot was entered.
+        task: the caller's.
+        before: how many cancellations it had when the slot was entered.
         told: who is told of a retry.
         latest: the call of the latest attempt.
         count: how many there were.
     """
 
-    attempt: Inner
+    attempt: Callable[[Any, asyncio.Task[Any]], Awaitable[Any]]
     layer: Layer
     call: Any
-    cancelling: Callable[[], int]
+    task: asyncio.Task[Any]
     before: int
     told: Notifications
     latest: Any
@@ -87,13 +87,17 @@ class RetryProceed(msgspec.Struct, eq=False):
 
     def __call__(self, call: Any) -> Awaitable[Any]:
         """Try; again, if it was tried before."""
-        if self.cancelling() > self.before:
+        if self.task.cancelling() > self.before:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
         if call is not self.call and (type(call) is not type(self.call) or call.run is not self.call.run):
             _check_passed_on(self.layer, self.call, call)
         self.latest = call
         self.count += 1
-        return self.attempt(call)
+        return self.attempt(call, self.task)
+
+    def time(self) -> float:
+        """Return the event loop's time, in seconds: what deadlines are counted by."""
+        return self.task.get_loop().time()
 
     def announce(self, error: Exception, delay: float) -> None:
         """Say that it will be tried again: calls ``grctl_retry_scheduled`` of all plugins.
@@ -106,9 +110,8 @@ class RetryProceed(msgspec.Struct, eq=False):
         self.told.retry_scheduled(self.call, error, delay, self.count + 1)
 
 
-def _never() -> int:
-    """How often no task is cancelled."""
-    return 0
+def _no_task() -> asyncio.Task[Any]:
+    raise EventLoopError("a retry plugin needs a task of asyncio around the call: use asyncio.run() or create_task()")
 
 
 def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
@@ -235,23 +238,22 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInputError("retry= needs a retry plugin: Client(connection=..., plugins=['retry'])")
         return retry
 
-    async def try_with(self, attempt: Inner, call: CommandCall) -> Any:
+    async def try_with(self, attempt: Callable[..., Awaitable[Any]], call: CommandCall) -> Any:
         """Make the attempts that the retry slot wants; where it leaves a doubt that it never looked into, one look."""
         layer = None if call.retry is None else self.retry
         if layer is None:
             return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
-        task = self.current_task()
-        cancelling = _never if task is None else task.cancelling
-        before = cancelling()
-        proceed = RetryProceed(attempt, layer, call, cancelling, before, self.notifications, call)
+        task = self.current_task() or _no_task()
+        before = task.cancelling()
+        proceed = RetryProceed(attempt, layer, call, task, before, self.notifications, call)
         try:
             result = await layer.function(call, proceed)
         except Exception as error:
-            if cancelling() > before:
+            if task.cancelling() > before:
                 raise asyncio.CancelledError from error
             if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
                 raise
             result = await proceed(proceed.latest)
-        if cancelling() > before:  # it swallowed the cancellation
+        if task.cancelling() > before:  # it swallowed the cancellation
             raise asyncio.CancelledError
         return result

@@ -7,6 +7,8 @@ import random as _random
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
+import msgspec
+
 from grctl_core.calls import DEFAULT_RETRY, CommandCall
 from grctl_core.errors import GrctlError, InvalidInputError
 from grctl_core.hooks import Plugin, RetryingProceed
@@ -54,12 +56,11 @@ class RetryPlugin(Plugin):
     async def grctl_retry(self, call: CommandCall, proceed: RetryingProceed) -> Any:
         """Try until it is done, or another try is of no use."""
         policy = self._policy if call.retry is DEFAULT_RETRY else _checked("retry", call.retry)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = proceed.time()
         if policy.deadline is not None:
             deadline = began + policy.deadline
             if call.deadline is None or deadline < call.deadline:
-                call = call.replace(deadline=deadline)
+                call = msgspec.structs.replace(call, deadline=deadline)  # call.replace() would check the number
         tries = paid = 0
         ceiling = policy.first_delay
         while True:
@@ -67,7 +68,7 @@ class RetryPlugin(Plugin):
             try:
                 result = await proceed(call)
             except GrctlError as error:
-                now = loop.time()
+                now = proceed.time()
                 pause = ceiling * self._random()
                 cost = 0 if sent_nothing(error) else 1
                 if is_worth_another_try(error, call):
