@@ -180,6 +180,27 @@ def test_commands_of_the_command_line_are_run(tmp_path, shown, difference):
             run_page(blocks)
 
 
+TIMELINE = (
+    *("Hello hello-1  completed in 2.4 s", "run ..., started ...", ""),
+    *("      0     1 s", "      ├─────┼───", "run   ━━━━━━━━━ 2.4 s"),
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_right"), [(("start █         3 s",), True), (("begin █         3 s",), False), ((), False)]
+)
+def test_timelines_are_compared_by_their_rows(tmp_path, rows, is_right):
+    run = "$ grctl-client workflow run --type Hello --id hello-1 > result.json"
+    draw = "$ grctl-client workflow history --id hello-1 --timeline"
+    console = ("```console", run, "started ...", draw, *TIMELINE, *rows, "", "█ step", "```")
+    blocks = page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", "Text.", *console)
+    if is_right:
+        run_page(blocks)
+    else:
+        with pytest.raises(PageError, match="--timeline"):
+            run_page(blocks)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
