@@ -168,6 +168,22 @@ async def test_ctrl_c_says_that_the_workflow_goes_on(cli, gate, command):
     assert "\x1b[?25h" in terminal.shown.rpartition("\x1b[?25l")[2], "the cursor is back"
 
 
+async def test_ctrl_c_ends_the_watching_and_not_the_workflow(cli, gate):
+    await cli("workflow", "start", "-t", "Slow", "-i", "slow-1")
+    terminal = Terminal(80)
+    process = await terminal.start(cli, "workflow", "watch", "-i", "slow-1")
+    async with asyncio.timeout(PATIENCE):
+        while "goes on" not in terminal.shown:
+            assert await terminal.read()
+    process.send_signal(signal.SIGINT)
+    assert await terminal.end(process) == 130
+    assert "interrupted: workflow 'slow-1' (run " in "\n".join(terminal.lines)
+    assert "Traceback" not in terminal.shown
+    assert "\x1b[?25h" in terminal.shown.rpartition("\x1b[?25l")[2], "the cursor is back"
+    gate.set()
+    assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
+
+
 @pytest.mark.usefixtures("runs")
 async def test_no_color(cli):
     cli.env["NO_COLOR"] = "1"
