@@ -12,8 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from grctl._collision import refuse_collision
 from grctl_core import __version__
+from grctl_core.collision import refuse_collision
 
 if TYPE_CHECKING:
     from grctl.connecting import connect as connect

@@ -215,6 +215,7 @@ class WorkflowClient:
         Raises:
             InvalidInputError: an argument is wrong.
             EventLoopError: called outside an event loop.
+            DecodeError: the server holds records that cannot be decoded. It comes after all those that can be.
 
         """
         run_filter = RunFilter(

@@ -127,7 +127,12 @@ class Connection(Protocol):
         """
 
     def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
-        """Iterate over the runs that the filter admits, each once, in no particular order."""
+        """Iterate over the runs that the filter admits, each once, in no particular order.
+
+        Raises:
+            DecodeError: records cannot be decoded. It comes after all those that can be.
+
+        """
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called at each :class:`ConnectionEvent`; returns what removes it."""

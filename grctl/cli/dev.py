@@ -14,8 +14,8 @@ from rich.text import Text
 from grctl.cli.loading import load_workflows
 from grctl.cli.options import Connecting
 from grctl.cli.output import set_up_logging
-from grctl.cli.text import safe
 from grctl.dev_server import DevServer, DevServerError
+from grctl.safe_text import safe
 from grctl_core.errors import InvalidInputError
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunStatus

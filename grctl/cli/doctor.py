@@ -11,8 +11,8 @@ from grctl.cli.exits import ExitCode
 from grctl.cli.options import Connecting, connecting, json_option
 from grctl.cli.output import Output, say_error, set_up_logging
 from grctl.cli.session import check_server_url
-from grctl.cli.text import safe
 from grctl.doctor import Examination, Finding, Level, examine, repair
+from grctl.safe_text import safe
 
 __all__ = ["doctor"]
 

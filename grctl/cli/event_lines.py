@@ -1,103 +1,129 @@
-"""One line for one event of a history: for a person, and as JSON."""
+"""EventLines: writes a history as it comes, one line for one event: for a person, for a script, and as JSON."""
 
 from __future__ import annotations
 
-import base64
-from datetime import datetime
+from datetime import date
 from typing import Any
 
-import msgspec
-from rich.text import Text
-
-from grctl.timeline.printable import printable
-from grctl.timeline.reading import Body, moment
-from grctl.timeline.units import duration_text
-from grctl.timeline.words import why
+from grctl.cli.output import Output
+from grctl.cli.text import json_text, plain, span
+from grctl.safe_text import safe
+from grctl.timeline.reading import moment
 from grctl_core.errors import DecodeError
 from grctl_core.history import HistoryEvent
-from grctl_core.outcome import Outcome
 
-__all__ = ["event_json", "event_line", "json_line", "outcome_json"]
+__all__ = ["EventLines"]
 
-_NAMES = ("step_name", "task_name", "event_name", "timeout_step_name", "wf_type", "wf_id", "reason")
-"""Keys whose values say what an event is about. Payloads and results are left to JSON: they can be large or secret."""
-_BAD = ("failed", "timeout", "attempt_failed")
-_ENDED = ("cancelled", "terminated", "cancel_received")
+_SHOWN = 200
+"""Characters of one value on a terminal; ``--json`` has all of it."""
 
 
-def event_line(event: HistoryEvent, start: datetime) -> Text:
-    """Return an event in one line, safe to print: time, time since ``start``, kind, what it is about."""
-    at, body = moment(event.timestamp), Body(event)
-    verb = event.kind.rpartition(".")[2]
-    style = "red" if verb in _BAD else "magenta" if verb in _ENDED else ""
-    names = [printable(name, 200) for name in map(body.text, _NAMES) if name]
-    if body.number("attempt") is not None:
-        names.append(f"attempt {body.number('attempt')} of {body.number('max_attempts') or '?'}")
-    error = body.error()
-    line = Text(no_wrap=True, overflow="ignore")
-    line.append(f"{at:%H:%M:%S}.{at.microsecond // 1000:03} ", "dim")
-    line.append(f"{'+' + duration_text(at - start):>11}  ", "dim")
-    kind = printable(event.kind, 100)
-    about = " ".join(names) + (f": {why(error, 200)}" if error is not None else "")
-    line.append(f"{kind:<19}  " if about else kind, style)
-    line.append(about)
-    return line
+class EventLines:
+    """Writes one event after the other, as they come."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._day: date | None = None
+
+    def write(self, event: HistoryEvent) -> None:
+        """Write one event."""
+        if self._output.for_people:
+            self._print(event)
+            return
+        when, data = moment(event.timestamp), _data(event)
+        if self._output.as_json:
+            self._output.json(
+                {
+                    "seq": event.seq,
+                    "timestamp": when,
+                    "kind": event.kind,
+                    "worker_id": event.worker_id,
+                    "operation_id": event.operation_id,
+                    "data": data,
+                    **{key: value for key, value in event.extra.items() if key not in _OWN},
+                }
+            )
+        else:
+            self._output.row(event.seq, plain(when), event.kind, json_text(data))
+
+    def _print(self, event: HistoryEvent) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        when = moment(event.timestamp).astimezone()
+        if when.date() != self._day:
+            self._day = when.date()
+            self._output.show(Text(f"{when:%Y-%m-%d}", "dim"))
+        clock = Text(f"{when:%H:%M:%S}.{when.microsecond // 1000:03}", "dim")
+        kind = Text(safe(event.kind), _style(event.kind))
+        details = Text(_words(_data(event)))
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.add_column(width=12, no_wrap=True)
+        if self._output.console.width >= 60:
+            line.add_column(width=19, overflow="fold")
+            line.add_column(overflow="fold")
+            line.add_row(clock, kind, details)
+        else:
+            line.add_column(overflow="fold")
+            line.add_row(clock, Text.assemble(kind, " ", details))
+        self._output.show(line)
 
 
-def event_json(event: HistoryEvent) -> str:
-    """Return an event as one line of JSON."""
+_OWN = frozenset({"seq", "timestamp", "kind", "worker_id", "operation_id", "data"})
+
+
+def _data(event: HistoryEvent) -> dict[str, Any]:
     try:
-        data: Any = event.data
-    except DecodeError:
-        data = {"undecodable": base64.b64encode(event.encoded).decode()}
-    return json_line(
-        {
-            **event.extra,
-            "seq": event.seq,
-            "timestamp": moment(event.timestamp),
-            "kind": event.kind,
-            "worker_id": event.worker_id,
-            "operation_id": event.operation_id,
-            "data": data,
-        }
-    )
+        return event.data
+    except DecodeError as error:
+        return {"undecodable": str(error), "encoded": event.encoded}
 
 
-def outcome_json(outcome: Outcome[Any]) -> str:
-    """Return how a run ended as one line of JSON."""
-    return json_line(
-        {
-            "workflow_id": outcome.run.wf_id,
-            "run_id": outcome.run.id,
-            "status": str(outcome.status),
-            "result": outcome.result,
-            "error": outcome.error,
-            "reason": outcome.reason,
-        }
-    )
+def _style(kind: str) -> str:
+    verb = kind.rpartition(".")[2]
+    if verb in ("failed", "timeout", "timed_out", "attempt_failed"):
+        return "red"
+    if verb in ("cancelled", "terminated", "cancel_received"):
+        return "magenta"
+    return "green" if kind == "run.completed" else ""
 
 
-def json_line(value: object) -> str:
-    r"""Return a value as JSON in one line; what a terminal would act on is escaped, as ``\u001b``."""
-    try:
-        text = msgspec.json.encode(value, enc_hook=str).decode()
-    except (TypeError, ValueError, OverflowError):
-        text = msgspec.json.encode(_with_text_keys(value), enc_hook=str).decode()
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+def _words(data: dict[Any, Any]) -> str:
+    """Return an event's map for a person: what has a value, the long parts cut."""
+    parts = []
+    for key, value in data.items():
+        if value is None or value in ("", {}, []) or key in _OF_MACHINES:
+            continue
+        text = _value(str(key), value)
+        if len(text) > _SHOWN:
+            text = text[: _SHOWN - 3] + "..."
+        name = _NAMES.get(key, key)
+        parts.append(f"{safe(name)} {text}" if name else text)
+    return "  ".join(parts)
 
 
-def _with_text_keys(value: Any) -> Any:
-    """Return a value whose maps have keys that JSON allows."""
-    if isinstance(value, dict):
-        return {str(key): _with_text_keys(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_text_keys(item) for item in value]
-    return value
+def _value(key: str, value: Any) -> str:
+    if key.endswith("_ms") and isinstance(value, int | float):
+        return span(value / 1000)
+    if key == "error" and isinstance(value, dict):
+        return f"{safe(value.get('type', ''))}: {safe(value.get('message', ''))}"
+    return safe(value) if isinstance(value, str) else json_text(value)
 
 
-def _escaped(character: str) -> str:
-    code = ord(character)
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+_OF_MACHINES = frozenset({"encoded", "directive_id", "original_directive_id", "task_id"})
+_NAMES = {
+    "step_name": "",
+    "event_name": "",
+    "task_name": "",
+    "error": "",
+    "worker_id": "on",
+    "duration_ms": "took",
+    "timeout_ms": "at most",
+    "timeout_step_name": "then",
+    "next_retry_delay_ms": "next try in",
+    "max_attempts": "of",
+    "wf_id": "id",
+    "wf_type": "type",
+    "run_id": "run",
+}
+"""What a key is called on a terminal; nothing where the value speaks for itself."""

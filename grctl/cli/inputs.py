@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from grctl.cli.text import safe
+from grctl.safe_text import safe
 
 __all__ = ["input_options", "read_input"]
 

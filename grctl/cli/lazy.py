@@ -14,7 +14,7 @@ import click
 
 from grctl.cli.exits import CommandError, ExitCode, ReaderGoneError
 from grctl.cli.output import say_error
-from grctl.cli.text import safe
+from grctl.safe_text import safe
 
 __all__ = ["LazyGroup", "SafeGroup"]
 

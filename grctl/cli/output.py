@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from grctl.cli.exits import ReaderGoneError
-from grctl.cli.text import json_text, safe
+from grctl.cli.text import json_text
+from grctl.safe_text import safe
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -37,7 +38,7 @@ class Output:
 
     @property
     def console(self) -> Console:
-        """The terminal; only where there is one."""
+        """The terminal. Where there is none it says how wide a drawing is to be."""
         if self._console is None:
             from rich.console import Console
 
@@ -63,6 +64,10 @@ class Output:
     def row(self, *cells: object) -> None:
         """Write one line of cells with tabs between them; tabs and line breaks in a cell are escaped."""
         self._write("\t".join("" if cell is None else safe(cell) for cell in cells))
+
+    def drawing(self, text: str) -> None:
+        """Write lines that were drawn for people, where no terminal is."""
+        self._write(text.removesuffix("\n"))
 
     def value(self, value: object) -> None:
         """Write a workflow's value: JSON, indented for people."""

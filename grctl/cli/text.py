@@ -1,4 +1,4 @@
-"""Text of others, made safe to show: ids, reasons and errors may hold anything, terminal escapes too."""
+"""Values, times and durations as text."""
 
 from __future__ import annotations
 
@@ -12,31 +12,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ago", "json_text", "moment", "plain", "safe", "span"]
+__all__ = ["ago", "json_text", "moment", "plain", "span"]
 
-_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
-
-
-def safe(text: object, *, lines: bool = False) -> str:
-    r"""Return text in which nothing is left that a terminal would act on: ESC becomes the four characters ``\x1b``.
-
-    Args:
-        text: what to show.
-        lines: whether line breaks stay; a tab is four blanks then.
-
-    """
-    shown = str(text)
-    if lines:
-        shown = shown.replace("\r\n", "\n").replace("\t", "    ")
-    elif shown.isprintable():
-        return shown
-    return "".join(
-        character
-        if character.isprintable() or (lines and character == "\n")
-        else _ESCAPES.get(character) or character.encode("unicode_escape").decode()
-        for character in shown
-    )
 
 
 def json_text(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:

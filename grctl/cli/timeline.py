@@ -14,8 +14,7 @@ import click
 from grctl.timeline import Timeline, render_svg
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from grctl.cli.output import Output
     from grctl_core.history import HistoryEvent
     from grctl_core.run import RunInfo
 
@@ -32,11 +31,15 @@ def timeline_options(command: F) -> F:
     return click.option("--timeline", is_flag=True, help="Draw what took how long.")(command)
 
 
-def show_timeline(history: Iterable[HistoryEvent], run_info: RunInfo, console: Console) -> None:
-    """Draw a run's timeline, as wide as the console. Spans that go on are drawn up to now, by this machine's clock."""
-    from grctl.timeline.text import TimelineView
+def show_timeline(history: Iterable[HistoryEvent], run_info: RunInfo, output: Output) -> None:
+    """Draw a run's timeline, as wide as the terminal. Spans that go on are drawn up to now, by this machine's clock."""
+    from grctl.timeline.text import TimelineView, render_text
 
-    console.print(TimelineView(Timeline.from_history(run_info, history, datetime.now(UTC))))
+    timeline = Timeline.from_history(run_info, history, datetime.now(UTC))
+    if output.for_people:
+        output.show(TimelineView(timeline))
+    else:
+        output.drawing(render_text(timeline, width=output.console.width))
 
 
 def write_svg(path: Path, history: Iterable[HistoryEvent], run_info: RunInfo) -> None:

@@ -10,12 +10,11 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
-from grctl.cli.event_lines import event_json, event_line, json_line, outcome_json
+from grctl.cli.event_lines import EventLines
+from grctl.cli.output import Output
+from grctl.cli.workflow.records import outcome_map
 from grctl.timeline import Timeline, TimelineView
-from grctl.timeline.printable import printable
-from grctl.timeline.reading import moment
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo
@@ -45,18 +44,14 @@ class Watched(Protocol):
 
 
 async def watch(
-    handle: Watched,
-    console: Console,
-    *,
-    json_lines: bool = False,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    handle: Watched, output: Output, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Outcome[Any]:
     """Follow a run until it ends, and show that; return how it ended. Cancelling this does nothing to the run.
 
     Args:
         handle: the run.
-        console: where to write. A terminal gets a timeline that grows, anything else a line for each event.
-        json_lines: write JSON, a line for each event and a last one with the key ``status``, also to a terminal.
+        output: where to write. A terminal gets a timeline that grows and then the result, a pipe a line for each event.
+            As JSON it is a line for each event too, and a last one that says how the run ended.
         clock: what the time is, for the bars of what goes on.
 
     Raises:
@@ -64,23 +59,18 @@ async def watch(
         ConnectionClosedError: the connection was closed.
 
     """
-    if json_lines:
-        async with contextlib.aclosing(_events(handle)) as events:
-            async for event in events:
-                _write(console, event_json(event))
-        outcome = await handle.outcome()
-        _write(console, outcome_json(outcome))
-        return outcome
-    if console.is_terminal and not console.is_dumb_terminal:
-        await _live(handle, console, clock)
+    if output.for_people and not output.console.is_dumb_terminal:
+        await _live(handle, output.console, clock)
     else:
-        start: datetime | None = None
+        lines = EventLines(output)
         async with contextlib.aclosing(_events(handle)) as events:
             async for event in events:
-                start = start or moment(event.timestamp)
-                _print(console, event_line(event, start))
+                lines.write(event)
     outcome = await handle.outcome()
-    _print(console, _end(outcome))
+    if output.as_json:
+        output.json(outcome_map(outcome))
+    elif output.for_people and outcome.completed:
+        output.value(outcome.result)
     return outcome
 
 
@@ -129,23 +119,3 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
         await asyncio.wait([collecting])
     collecting.result()  # raises what the history ended in
     console.print(view(complete=True))
-
-
-def _end(outcome: Outcome[Any]) -> Text:
-    if outcome.completed:
-        said = json_line(outcome.result)
-    elif outcome.error is not None:
-        said = printable(f"{outcome.error.type}: {outcome.error.message}", 2_000)
-    else:
-        said = printable(outcome.reason, 2_000)
-    status = printable(str(outcome.status)).replace("_", " ")
-    return Text(f"{status}: {said}" if said else status, no_wrap=True, overflow="ignore")
-
-
-def _print(console: Console, line: Text) -> None:
-    console.print(line, soft_wrap=True)
-
-
-def _write(console: Console, line: str) -> None:
-    console.file.write(line + "\n")
-    console.file.flush()

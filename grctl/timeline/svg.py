@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 from xml.sax.saxutils import escape
 
+from grctl.safe_text import one_line
 from grctl.timeline import words
 from grctl.timeline.lanes import Dot, Lane, Placed, instants, lanes_of, latest_lanes, place_marks, place_spans
 from grctl.timeline.model import MarkKind, Span, SpanKind, SpanStatus
-from grctl.timeline.printable import printable
 from grctl.timeline.scale import Scale
 from grctl.timeline.svg_shapes import cropped, cross, diamond, element, line, rectangle, text, titled, triangle, wide
 from grctl.timeline.svg_style import DEFINITIONS, STYLE
@@ -65,7 +65,7 @@ class _Picture:
             body.append(self._line(f"… {self.left_out} more rows are not drawn", "muted"))
         body += [*self._legend(), *self._failures()]
         height = self.y + 16
-        title = f"{printable(self.timeline.run_info.wf_type, 200)} {printable(self.timeline.run_info.wf_id, 200)}"
+        title = f"{one_line(self.timeline.run_info.wf_type, 200)} {one_line(self.timeline.run_info.wf_id, 200)}"
         inside = (
             element("title", escape(f"Timeline of {title}: {words.headline(self.timeline)}"))
             + element("style", escape(STYLE))
@@ -98,13 +98,13 @@ class _Picture:
         how = words.headline(timeline)
         self.y = 36.0
         yield text(WIDTH - _MARGIN, self.y, how, f"head end {status}")
-        name = cropped(f"{printable(run.wf_type, 200)}  {printable(run.wf_id, 500)}", room - wide(how, 18) - 24, 18)
+        name = cropped(f"{one_line(run.wf_type, 200)}  {one_line(run.wf_id, 500)}", room - wide(how, 18) - 24, 18)
         yield text(_MARGIN, self.y, name, "head")
         reason = words.reason_of(timeline)
         if reason:
             yield self._line(cropped(reason, room), status)
         started = f"{timeline.run.start:%Y-%m-%d %H:%M:%S} UTC"
-        yield self._line(cropped(f"run {printable(run.id, 100)}, started {started}", room), "small muted")
+        yield self._line(cropped(f"run {one_line(run.id, 100)}, started {started}", room), "small muted")
         self.y += 14
 
     def _x(self, place: float) -> float:

@@ -10,10 +10,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from grctl.safe_text import one_line
 from grctl.timeline import words
 from grctl.timeline.lanes import Lane, Placed, instants, lanes_of, latest_lanes, place_marks, place_spans
 from grctl.timeline.model import Attempt, MarkKind, Span, SpanKind, SpanStatus
-from grctl.timeline.printable import printable
 from grctl.timeline.scale import Scale
 from grctl.timeline.timeline import Timeline
 from grctl.timeline.units import duration_text
@@ -165,14 +165,14 @@ class _Drawing:
 
     def _head(self) -> Iterator[Text]:
         run = self.timeline.run_info
-        name = Text.assemble((printable(run.wf_type, 200), "bold"), f" {printable(run.wf_id, 500)}")
+        name = Text.assemble((one_line(run.wf_type, 200), "bold"), f" {one_line(run.wf_id, 500)}")
         how = Text(words.headline(self.timeline), f"bold {STATUS_STYLES[self.timeline.run.status]}")
         yield from self._together(name, how, "  ")
         reason = words.reason_of(self.timeline)
         if reason:
             yield Text(reason, STATUS_STYLES[self.timeline.run.status], overflow="fold")
         started = f"{self.timeline.run.start:%Y-%m-%d %H:%M:%S} UTC"
-        yield from self._together(Text(f"run {printable(run.id, 100)}", "dim"), Text(f"started {started}", "dim"), ", ")
+        yield from self._together(Text(f"run {one_line(run.id, 100)}", "dim"), Text(f"started {started}", "dim"), ", ")
 
     def _together(self, one: Text, other: Text, between: str) -> Iterator[Text]:
         """Yield two texts in one line, or in one each where that is too long."""

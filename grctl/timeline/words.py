@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from grctl.safe_text import one_line
 from grctl.timeline.lanes import Lane
 from grctl.timeline.model import Mark, MarkKind, Span, SpanKind, SpanStatus
-from grctl.timeline.printable import printable
 from grctl.timeline.reading import shifted
 from grctl.timeline.timeline import Timeline
 from grctl.timeline.units import duration_text
@@ -64,13 +64,13 @@ class Failure:
 
 def label_of(lane: Lane) -> str:
     """Return the name of a row, safe to print."""
-    name = _NAMES.get(lane.kind) or printable(lane.name, 200) or "(no name)"
+    name = _NAMES.get(lane.kind) or one_line(lane.name, 200) or "(no name)"
     return f"{name} (+{lane.more})" if lane.more else name
 
 
 def label_of_span(span: Span) -> str:
     """Return the name of a span, safe to print."""
-    return _NAMES.get(span.kind) or printable(span.name, 200) or "(no name)"
+    return _NAMES.get(span.kind) or one_line(span.name, 200) or "(no name)"
 
 
 def spent(timeline: Timeline, lane: Lane) -> float:
@@ -94,8 +94,8 @@ def headline(timeline: Timeline) -> str:
     took = duration_text(timeline.duration)
     if status is SpanStatus.RUNNING:
         told = timeline.status or "running"
-        return f"{printable(str(told))} for {took}"
-    how = printable(str(timeline.status or status)).replace("_", " ")
+        return f"{one_line(str(told))} for {took}"
+    how = one_line(str(timeline.status or status)).replace("_", " ")
     return f"{how} in {took}" if status is SpanStatus.COMPLETED else f"{how} after {took}"
 
 
@@ -103,7 +103,7 @@ def reason_of(timeline: Timeline, limit: int = 300) -> str:
     """Return why the run ended so, safe to print; empty where nothing is said."""
     if timeline.run.error is not None:
         return why(timeline.run.error, limit)
-    return printable(timeline.run.detail, limit)
+    return one_line(timeline.run.detail, limit)
 
 
 def when(timeline: Timeline, seconds: float) -> str:
@@ -118,12 +118,12 @@ def why(error: ErrorDetails | None, limit: int = 300) -> str:
     """Return an error in one line, safe to print."""
     if error is None:
         return "no cause is recorded"
-    return printable(f"{error.type}: {error.message}" if error.message else error.type, limit)
+    return one_line(f"{error.type}: {error.message}" if error.message else error.type, limit)
 
 
 def pending_of(timeline: Timeline) -> str:
     """Return which events came and were not taken up, safe to print; empty where there is none."""
-    return next((printable(span.detail, 300) for span in timeline.spans if span.kind is SpanKind.QUEUE), "")
+    return next((one_line(span.detail, 300) for span in timeline.spans if span.kind is SpanKind.QUEUE), "")
 
 
 def failures_of(timeline: Timeline) -> list[Failure]:
@@ -134,7 +134,7 @@ def failures_of(timeline: Timeline) -> list[Failure]:
 def tell(timeline: Timeline, span: Span) -> str:
     """Return all there is to say about a span, in lines, safe to print."""
     start = (span.start - timeline.start).total_seconds()
-    what = f"{span.kind} {printable(span.name, 200)}".strip() if span.kind is not SpanKind.WAIT else "wait"
+    what = f"{span.kind} {one_line(span.name, 200)}".strip() if span.kind is not SpanKind.WAIT else "wait"
     if span.kind is SpanKind.QUEUE:
         what = "no worker has taken the next step yet"
     if span.end is None:
@@ -146,11 +146,11 @@ def tell(timeline: Timeline, span: Span) -> str:
             f"{duration_text(end - start)}, from {when(timeline, start)} to {when(timeline, end)}",
         ]
     if span.detail:
-        lines.append(printable(span.detail, 300))
+        lines.append(one_line(span.detail, 300))
     if span.error is not None:
         lines.append(why(span.error))
     if span.worker_id:
-        lines.append(f"worker {printable(span.worker_id, 100)}")
+        lines.append(f"worker {one_line(span.worker_id, 100)}")
     return "\n".join(lines)
 
 
@@ -158,8 +158,8 @@ def tell_mark(timeline: Timeline, mark: Mark) -> str:
     """Return all there is to say about a mark, in one line, safe to print."""
     what = {MarkKind.EVENT: "event ", MarkKind.CHILD: "child ", MarkKind.SENT: "event sent "}.get(mark.kind, "")
     at = when(timeline, (mark.at - timeline.start).total_seconds())
-    detail = f" {printable(mark.detail, 200)}" if mark.detail else ""
-    return f"{what}{printable(mark.name, 200)}{detail} at {at}"
+    detail = f" {one_line(mark.detail, 200)}" if mark.detail else ""
+    return f"{what}{one_line(mark.name, 200)}{detail} at {at}"
 
 
 def _failures(timeline: Timeline) -> Iterator[Failure]:
@@ -168,7 +168,7 @@ def _failures(timeline: Timeline) -> Iterator[Failure]:
         if span.kind is SpanKind.TASK:
             yield from _of_task(timeline, span)
         elif span.status is SpanStatus.FAILED and not _same(span.error, said):
-            yield Failure(f"step {printable(span.name, 80)}", _at(timeline, span), why(span.error))
+            yield Failure(f"step {one_line(span.name, 80)}", _at(timeline, span), why(span.error))
 
 
 def _of_task(timeline: Timeline, span: Span) -> Iterator[Failure]:
@@ -180,7 +180,7 @@ def _of_task(timeline: Timeline, span: Span) -> Iterator[Failure]:
         which = f", attempt {attempt.number}{of}" if len(span.attempts) > 1 else ""
         then = f"again after {duration_text(attempt.retry_after)}" if attempt.retry_after is not None else ""
         at = ((attempt.end or attempt.start) - timeline.start).total_seconds()
-        yield Failure(f"{printable(span.name, 80)}{which}", at, why(attempt.error), then if not last else "gave up")
+        yield Failure(f"{one_line(span.name, 80)}{which}", at, why(attempt.error), then if not last else "gave up")
 
 
 def _at(timeline: Timeline, span: Span) -> float:

@@ -17,7 +17,7 @@ def run(*arguments: str) -> Result:
 
 
 COMMANDS = {
-    *("start", "run", "send", "query", "result", "describe", "cancel", "terminate", "list", "history"),
+    *("start", "run", "send", "query", "result", "describe", "cancel", "terminate", "list", "history", "watch"),
 }
 
 
@@ -51,6 +51,12 @@ def test_help_names_every_command_and_the_exit_codes():
         (["workflow", "list", "--limit", "0"], "0 is not in the range"),
         (["workflow", "start", "-t", "x", "-I", "{"], "^"),
         (["-l", "loud", "workflow", "list"], "'loud' is not one of"),
+        (["workflow", "history", "-i", "x", "--timeline", "--follow"], "workflow watch"),
+        (["workflow", "history", "-i", "x", "--svg", "x.svg", "-f"], "workflow watch"),
+        (["workflow", "history", "-i", "x", "--timeline", "--json"], "take one of them"),
+        (["workflow", "history", "-i", "x", "--svg", "x.svg", "--json"], "take one of them"),
+        (["workflow", "history", "-i", "x", "--timeout", "1s"], "--follow"),
+        (["workflow", "watch"], "Missing option '--id'"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
     ],
 )
@@ -65,7 +71,10 @@ def test_usage(arguments, said):
 @pytest.mark.parametrize(
     "arguments",
     [
-        *[[command, "--id", "a b.*\x1b[31m"] for command in ("result", "describe", "history", "cancel", "terminate")],
+        *[
+            [command, "--id", "a b.*\x1b[31m"]
+            for command in ("result", "describe", "history", "watch", "cancel", "terminate")
+        ],
         ["result", "--id", "a", "--run-id", "*"],
         ["send", "--id", "*", "-e", "approve"],
         ["query", "--id", "*", "-q", "progress"],

@@ -99,6 +99,7 @@ async def test_tables_fit_the_terminal(cli, columns):
         ["workflow", "describe", "-i", "greeting-1"],
         ["workflow", "describe", "-i", "evil-1"],
         ["workflow", "history", "-i", "evil-1"],
+        ["workflow", "history", "-i", "evil-1", "--timeline"],
         ["doctor"],
     ):
         terminal = await seen(cli, *arguments, columns=columns)
@@ -125,6 +126,15 @@ async def test_describe_says_what_a_run_is_doing(cli):
     terminal = await seen(cli, "workflow", "describe", "-i", "evil-1", columns=120)
     text = "\n".join(terminal.lines)
     assert r"error        RuntimeError: \x1b[31mred\x1b[0m \x9b2J [bold]loud[/bold] [/] \u202etxt" in text
+
+
+@pytest.mark.usefixtures("runs")
+async def test_watch_ends_with_the_timeline_and_the_result(cli):
+    terminal = await seen(cli, "workflow", "watch", "-i", "greeting-1")
+    assert re.search(r"^Greeting greeting-1 +completed in ", "\n".join(terminal.lines), re.MULTILINE)
+    assert terminal.lines[-1] == '"Hello, Ada!"'
+    terminal = await seen(cli, "workflow", "watch", "-i", "evil-1", code=1)
+    assert any(line.startswith("grctl-client: workflow 'evil-1'") for line in terminal.lines)
 
 
 async def test_run_shows_a_spinner_and_then_the_result(cli, gate):
@@ -156,6 +166,22 @@ async def test_ctrl_c_says_that_the_workflow_goes_on(cli, gate, command):
     gate.set()
     assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
     assert "\x1b[?25h" in terminal.shown.rpartition("\x1b[?25l")[2], "the cursor is back"
+
+
+async def test_ctrl_c_ends_the_watching_and_not_the_workflow(cli, gate):
+    await cli("workflow", "start", "-t", "Slow", "-i", "slow-1")
+    terminal = Terminal(80)
+    process = await terminal.start(cli, "workflow", "watch", "-i", "slow-1")
+    async with asyncio.timeout(PATIENCE):
+        while "goes on" not in terminal.shown:
+            assert await terminal.read()
+    process.send_signal(signal.SIGINT)
+    assert await terminal.end(process) == 130
+    assert "interrupted: workflow 'slow-1' (run " in "\n".join(terminal.lines)
+    assert "Traceback" not in terminal.shown
+    assert "\x1b[?25h" in terminal.shown.rpartition("\x1b[?25l")[2], "the cursor is back"
+    gate.set()
+    assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
 
 
 @pytest.mark.usefixtures("runs")

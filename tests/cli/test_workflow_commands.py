@@ -8,6 +8,7 @@ import os
 import re
 import signal
 
+import nats
 import pytest
 
 from .conftest import PATIENCE, Cli
@@ -175,6 +176,72 @@ async def test_ctrl_c_ends_the_following_and_not_the_workflow(cli, gate):
     assert (await cli("workflow", "result", "-i", "slow-1")).out == '"done"\n'
 
 
+async def test_watch_in_a_pipe_writes_what_history_writes(cli, gate):
+    await cli("workflow", "start", "-t", "Slow", "-i", "slow-1")
+    for form in ((), ("--json",)):
+        process = await cli.start("workflow", "watch", "-i", "slow-1", *form)
+        assert process.stdout is not None
+        shown = b""
+        async with asyncio.timeout(PATIENCE):
+            while b"step.started" not in shown:
+                shown += await process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
+        assert process.returncode == 130
+        assert re.fullmatch(rf"grctl-client: interrupted: workflow 'slow-1' \(run {ULID}\) goes on\n", err.decode())
+    gate.set()
+    watched = await cli("workflow", "watch", "-i", "slow-1")
+    assert watched.code == 0
+    assert watched.out == (await cli("workflow", "history", "-i", "slow-1")).out
+    assert watched.out.splitlines()[-1].split("\t")[2] == "run.completed"
+    watched = await cli("workflow", "watch", "-i", "slow-1", "--json")
+    *events, end = watched.out.splitlines()
+    assert events == (await cli("workflow", "history", "-i", "slow-1", "--json")).out.splitlines()
+    assert json.loads(end)["result"] == "done"
+
+
+async def test_watching_a_run_that_fails(cli):
+    await cli("workflow", "run", "-t", "Evil", "-i", "evil-1")
+    done = await cli("workflow", "watch", "-i", "evil-1")
+    assert done.code == 1
+    harmless(done.out + done.err)
+    assert "failed: RuntimeError" in done.err
+    assert (await cli("workflow", "watch", "-i", "evil-1", "--json")).code == 1
+
+
+async def test_a_timeline_and_a_picture(cli):
+    await cli("workflow", "start", "-t", "Order", "-i", "order-1")
+    done = await cli("workflow", "history", "-i", "order-1", "--timeline", "--svg", "order.svg")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("Order order-1  running for")
+    assert "waiting" in done.out
+    picture = (cli.folder / "order.svg").read_text(encoding="utf-8")
+    assert picture.startswith("<svg")
+    assert "order-1" in picture
+    done = await cli("workflow", "history", "-i", "order-1", "--svg", "/dev/stdout")
+    assert (done.code, done.out[:4]) == (0, "<svg")
+    done = await cli("workflow", "history", "-i", "order-1", "--svg", "missing/order.svg")
+    assert done.code == 1
+    assert (done.out, done.err) == ("", "Error: Could not open file 'missing/order.svg': No such file or directory\n")
+    await cli("workflow", "run", "-t", "Evil", "-i", "evil-1")
+    done = await cli("workflow", "history", "-i", "evil-1", "--timeline")
+    harmless(done.out)
+    assert "RuntimeError" in done.out
+
+
+async def test_records_that_cannot_be_read_are_named_and_hide_no_others(cli, server):
+    await cli("workflow", "run", "-t", "Greeting", "-i", "greeting-1", "-I", '{"name": "Ada"}')
+    await server.settled()
+    broker = await nats.connect(server.url)
+    await broker.jetstream().publish("grctl_run.Greeting.lost-1.no-run.info", b"\xc1")
+    await broker.close()
+    done = await cli("workflow", "list")
+    assert done.code == 1
+    assert done.out.startswith("greeting-1\tGreeting\tcompleted\t")
+    assert "1 of the stored records cannot be read" in done.err
+    assert "grctl_run.Greeting.lost-1.no-run.info" in done.err
+
+
 async def test_following_has_an_end_where_one_is_set(cli):
     await cli("workflow", "start", "-t", "Order", "-i", "order-1")
     done = await cli("workflow", "history", "-i", "order-1", "--follow", "--timeout", "2s")
@@ -197,6 +264,8 @@ NO_SUCH_RUN = [
     ("result",),
     ("describe",),
     ("history",),
+    ("history", "--timeline"),
+    ("watch",),
     ("cancel",),
     ("terminate",),
     ("send", "-e", "approve"),
@@ -213,7 +282,7 @@ async def test_an_unknown_id_is_not_found(cli):
         assert "'nobody-has-this' is not known" in done.err
 
 
-ALL = [("start", "-t", "Greeting"), ("run", "-t", "Greeting"), ("result",), ("send", "-e", "approve")]
+ALL = [("start", "-t", "Greeting"), ("run", "-t", "Greeting"), ("result",), ("watch",), ("send", "-e", "approve")]
 
 
 async def test_without_a_server(open_cli, unused_tcp_port):

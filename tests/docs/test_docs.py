@@ -181,6 +181,27 @@ def test_commands_of_the_command_line_are_run(tmp_path, shown, difference):
             run_page(blocks)
 
 
+TIMELINE = (
+    *("Hello hello-1  completed in 2.4 s", "run ..., started ...", ""),
+    *("      0     1 s", "      ├─────┼───", "run   ━━━━━━━━━ 2.4 s"),
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_right"), [(("start █         3 s",), True), (("begin █         3 s",), False), ((), False)]
+)
+def test_timelines_are_compared_by_their_rows(tmp_path, rows, is_right):
+    run = "$ grctl-client workflow run --type Hello --id hello-1 > result.json"
+    draw = "$ grctl-client workflow history --id hello-1 --timeline"
+    console = ("```console", run, "started ...", draw, *TIMELINE, *rows, "", "█ step", "```")
+    blocks = page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", "Text.", *console)
+    if is_right:
+        run_page(blocks)
+    else:
+        with pytest.raises(PageError, match="--timeline"):
+            run_page(blocks)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -203,3 +224,43 @@ def test_commands_of_the_command_line_are_run(tmp_path, shown, difference):
 def test_what_would_take_a_block_out_of_the_run_unseen_is_an_error(tmp_path, lines):
     with pytest.raises(PageError):
         page_with(tmp_path, *lines)
+
+
+def test_llms_txt_lists_every_page_once_with_a_line():
+    docs = ROOT / "docs"
+    lines = [line for line in (docs / "llms.txt").read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
+    found = [re.fullmatch(r"- \[[^\]]+\]\(([^)]+)\): \S.{15,}", line) for line in lines]
+    assert all(found), [line for line, match in zip(lines, found, strict=True) if not match]
+    listed = sorted(match[1] for match in found)
+    assert listed == sorted(page.relative_to(docs).as_posix() for page in docs.rglob("*.md"))
+
+
+def source_text() -> str:
+    """Return all our code, with strings that are written in parts put together."""
+    rooms = [path for path in ROOT.iterdir() if path.name.startswith("grctl")]
+    modules = [module for room in [*rooms, ROOT / "transports", ROOT / "plugins"] for module in room.rglob("*.py")]
+    assert len(modules) > 100
+    text = "".join(module.read_text(encoding="utf-8") for module in modules)
+    return re.sub(r'"\s+f?"', "", text)
+
+
+FAQ = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("message", re.findall(r"^## (.+)$", FAQ, re.MULTILINE))
+def test_messages_in_the_faq_are_those_of_the_code(message):
+    section = FAQ.partition(f"## {message}\n")[2].partition("\n## ")[0]
+    assert "**Cause:** " in section
+    assert "**Mend:** " in section
+    parts = [part.strip(" '") for part in message.split("...")]
+    shown = "\n".join(re.findall(r"```(?:text|console)\n(.*?)```", section, re.DOTALL))
+    if shown:
+        assert re.search(".*".join(map(re.escape, parts)), shown), f"not what the section shows: {message}"
+    else:
+        text = source_text()
+        for part in parts:
+            assert re.sub(r"^\w+ is not installed", "is not installed", part) in text, part
+
+
+def test_the_faq_has_the_ten_most_likely_errors_and_more():
+    assert len(re.findall(r"^## ", FAQ, re.MULTILINE)) >= 10

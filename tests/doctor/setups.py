@@ -259,6 +259,14 @@ async def run_that_never_began(folder: Path) -> AsyncIterator[Examination]:
 
 
 @contextlib.asynccontextmanager
+async def unreadable_record(folder: Path) -> AsyncIterator[Examination]:
+    """And behind it a run that never began, which is found all the same."""
+    async with run_that_never_began(folder) as examination, raw_client(str(examination.server_url)) as client:
+        await put(client, "grctl_run.A-first.order-2.no-run.info", b"\xc1")
+        yield examination
+
+
+@contextlib.asynccontextmanager
 async def contradicting_record(folder: Path) -> AsyncIterator[Examination]:
     """A late duplicate of a start comes after the run has ended (docs/protocol.md, section 8, 1)."""
     faults = Faults(Fault(what=What.OVERWRITE_FINISHED))

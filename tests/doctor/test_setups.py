@@ -51,6 +51,14 @@ SETUPS: list[tuple[Any, Level, str, str, str]] = [
     (setups.no_worker, WARNING, "workers", "no worker for 'Order' seems to be alive: 1 of its runs", "start a worker"),
     (setups.run_that_never_began, WARNING, "runs", "1 run is recorded and never began: order-1", "another workflow id"),
     (
+        setups.unreadable_record,
+        WARNING,
+        "runs",
+        "1 of the stored records cannot be read.*A-first.order-2",
+        "update this client",
+    ),
+    (setups.unreadable_record, WARNING, "runs", "1 run is recorded and never began: order-1", "another workflow id"),
+    (
         setups.contradicting_record,
         FAILED,
         "runs",

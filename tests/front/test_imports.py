@@ -8,12 +8,13 @@ import inspect
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import grctl
-from grctl._collision import refuse_collision
+from grctl_core.collision import refuse_collision
 
 HEAVY = ["nats", "pluggy", "importlib.metadata", "opentelemetry", "structlog", "pydantic", "msgspec", "asyncio"]
 
@@ -141,4 +142,38 @@ def test_importing_beside_the_sdk_fails_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "grctl").symlink_to(Path(grctl.__file__).parent)
     (tmp_path / OTHER).mkdir()
     said = python(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import grctl")
-    assert said.startswith("ImportError: grctl-client and grctl-sdk-python are both installed")
+    assert said.startswith(
+        "grctl_core.collision.PackageCollisionError: grctl-client and grctl-sdk-python are both installed"
+    )
+
+
+@pytest.mark.parametrize("whose", ["ours", "the SDK's"])
+def test_the_command_beside_the_sdk_says_so_in_one_line(tmp_path: Path, whose: str) -> None:
+    root = Path(grctl.__file__).parents[1]
+    for package in ("grctl_core", "grctl_launch"):
+        (tmp_path / package).symlink_to(root / package)
+    if whose == "ours":
+        (tmp_path / "grctl").symlink_to(root / "grctl")
+    else:
+        (tmp_path / "grctl").mkdir()
+        (tmp_path / "grctl" / "__init__.py").write_text("raise AssertionError('it is not imported')\n")
+    (tmp_path / OTHER).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "from grctl_launch import main\nmain()", "workflow", "list"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("grctl-client: grctl-client and grctl-sdk-python are both installed")
+    assert "pip uninstall -y grctl-client grctl-sdk-python" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_begins_outside_the_package_that_may_be_broken() -> None:
+    project = tomllib.loads((Path(grctl.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["scripts"] == {"grctl-client": "grctl_launch:main"}
+    assert python("import sys; sys.argv[1:] = ['--version']; from grctl_launch import main; main()").startswith("grctl")

@@ -192,10 +192,16 @@ async def test_records_that_are_purged_meanwhile(server, connection):
     assert count < 1_000
 
 
-async def test_a_record_that_is_none(server, connection):
-    await server.put("grctl_run.A.w.r.info", b"\xc1")
-    with pytest.raises(DecodeError):
-        await listed(connection)
+async def test_records_that_are_none_hide_no_others(server, connection):
+    for number in range(7):
+        await server.put(f"grctl_run.A.w{number}.r{number}.info", b"\xc1")
+    runs = [new_run(f"good-{number}") for number in range(3)]
+    await server.put_many([stored(run) for run in runs])
+    found: list[str] = []
+    with pytest.raises(DecodeError, match=r"^7 of the stored records cannot be read.*grctl_run\.A\.w0\..* and 2 more"):
+        async for run in connection.list_runs(ALL):
+            found += [run.id]
+    assert sorted(found) == sorted(run.id for run in runs)
     await no_consumers(server)
 
 

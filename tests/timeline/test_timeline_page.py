@@ -22,7 +22,9 @@ def test_the_picture_is_what_the_renderer_makes_today():
 
 def test_the_terminal_on_the_page_is_what_the_renderer_makes_today():
     page = (DOCS / "timeline.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"```console\n\$ grctl-client workflow history .*--timeline\n(.*?)```", page, re.DOTALL)
+    (shown,) = re.findall(
+        r"```console\n\$ grctl-client workflow history --id order-1042 --timeline\n(.*?)```", page, re.DOTALL
+    )
     assert shown == render_text(drawing.load(), width=80)
     assert max(map(len, shown.splitlines())) <= 80
 

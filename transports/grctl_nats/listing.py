@@ -44,7 +44,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
 
     Raises:
         DeliveryUnknownError: the broker did not answer, or the link was lost.
-        DecodeError: a record cannot be decoded.
+        DecodeError: records cannot be decoded; it comes after all that can be, and names their subjects.
 
     """
     # The consumer first brings one record of each run, and then what is written later. How many it says are pending
@@ -67,7 +67,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
         before = (await records.state()).last_seq
         pending = await _create(link, consumer, run_filter, timeout)
         last_seq = (await records.state()).last_seq
-        seen: set[str] | None = None if last_seq == before else set()
+        sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
         while pending > 0:
             try:
                 await link.publish(
@@ -91,15 +91,10 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                     )
                 wanted -= 1
                 pending -= 1
-                if message.metadata.sequence.stream > last_seq:
-                    continue  # in the place of a purged one
-                info = wire.decode_run_info(message.data)
-                if seen is not None:
-                    if info.id in seen:
-                        continue
-                    seen.add(info.id)
-                if run_filter.admits(info):
+                info = sieve.take(message)
+                if info is not None:
                     yield info
+        sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
         with contextlib.suppress(NotSentError):
@@ -132,6 +127,52 @@ async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: flo
         return int(said["num_pending"])
     except (ValueError, KeyError, AttributeError) as error:
         raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
+
+
+class _Sieve:
+    """What of all records that come belongs into the list; and which of them cannot be decoded."""
+
+    _NAMED = 5
+
+    def __init__(self, run_filter: RunFilter, last_seq: int, *, has_doubles: bool) -> None:
+        self._filter = run_filter
+        self._last_seq = last_seq
+        self._seen: set[str] | None = set() if has_doubles else None
+        self._unreadable = 0
+        self._first: list[str] = []
+        self._why: DecodeError | None = None
+
+    def take(self, message: Msg) -> RunInfo | None:
+        """Return the run that a record tells of, None where it is not to be listed."""
+        if message.metadata.sequence.stream > self._last_seq:
+            return None  # in the place of a purged one
+        try:
+            info = wire.decode_run_info(message.data)
+        except DecodeError as error:
+            self._unreadable += 1
+            self._why = self._why or error
+            if self._unreadable <= self._NAMED:
+                self._first.append(message.subject)
+            return None
+        if self._seen is not None:
+            if info.id in self._seen:
+                return None
+            self._seen.add(info.id)
+        return info if self._filter.admits(info) else None
+
+    def done(self) -> None:
+        """Say what could not be decoded.
+
+        Raises:
+            DecodeError: there was something.
+
+        """
+        if self._why is not None:
+            more = self._unreadable - len(self._first)
+            names = ", ".join(self._first) + (f" and {more} more" if more else "")
+            raise DecodeError(
+                f"{self._unreadable} of the stored records cannot be read, all others are listed: {names} ({self._why})"
+            ) from self._why
 
 
 async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg:

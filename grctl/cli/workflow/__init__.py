@@ -19,6 +19,7 @@ _COMMANDS = {
     "terminate": ("grctl.cli.workflow.changing:terminate", "End a run at once."),
     "list": ("grctl.cli.workflow.listing:list_", "List runs, the newest first."),
     "history": ("grctl.cli.workflow.history:history", "Show what happened in a run."),
+    "watch": ("grctl.cli.workflow.watching:watch", "Follow a run until it ends."),
 }
 
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from grctl.cli.session import Session
-from grctl.cli.text import ago, json_text, moment, safe, span
+from grctl.cli.text import ago, json_text, moment, span
 from grctl.cli.workflow.activity import Activity, read_activity
 from grctl.cli.workflow.records import STYLES, outcome_map, run_map, took, word
+from grctl.safe_text import safe
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo
 

@@ -3,163 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
-from typing import Any
+from pathlib import Path
 
 import click
 
+from grctl.cli.event_lines import EventLines
 from grctl.cli.exits import CommandError, ExitCode
 from grctl.cli.options import Connecting, Seconds, connecting, json_option, run_options
 from grctl.cli.output import Output
 from grctl.cli.session import Session, in_session
-from grctl.cli.text import json_text, plain, safe, span
+from grctl.cli.timeline import show_timeline, timeline_options, write_svg
 from grctl.cli.workflow.records import name_of
-from grctl_core.errors import DecodeError
-from grctl_core.history import HistoryEvent
 
 __all__ = ["history"]
-
-_SHOWN = 200
-"""Characters of one value on a terminal; ``--json`` has all of it."""
 
 
 @click.command()
 @run_options
 @click.option("--follow", "-f", is_flag=True, help="Go on with what happens from now on, until the run has ended.")
 @click.option("--timeout", type=Seconds(), metavar="DURATION", help="How long to follow; the run goes on after that.")
+@timeline_options
 @json_option
 @connecting
 def history(
-    options: Connecting, /, *, workflow_id: str, run_id: str | None, follow: bool, timeout: float | None, as_json: bool
+    options: Connecting,
+    /,
+    *,
+    workflow_id: str,
+    run_id: str | None,
+    follow: bool,
+    timeout: float | None,
+    timeline: bool,
+    svg: Path | None,
+    as_json: bool,
 ) -> int:
     """Show what happened in a run, from its beginning.
 
-    In a pipe: number, time, kind, data as JSON, with tabs between them.
+    --timeline and --svg draw it instead, as far as it has come. In a pipe: number, time, kind, data as JSON, with tabs
+    between them.
     """
+    drawn = timeline or svg is not None
+    if drawn and follow:
+        raise click.UsageError(
+            "--timeline and --svg draw a run as it stands now. To follow it take 'grctl-client workflow watch', or "
+            "wait for its end with 'grctl-client workflow result' and draw it then."
+        )
+    if drawn and as_json:
+        raise click.UsageError("--timeline and --svg draw for people, --json writes data: take one of them.")
+    if timeout is not None and not follow:
+        raise click.UsageError("--timeout says how long to --follow.")
     output = Output(as_json=as_json)
-    write = _Writer(output)
 
-    async def work(session: Session) -> None:
+    async def write_lines(session: Session) -> None:
         handle = await session.client.get_handle(workflow_id, run_id)
         session.left = f"{name_of(handle.run_info)} goes on" if follow and not handle.run_info.is_finished else ""
-        limit = asyncio.timeout(timeout if follow else None)
+        lines = EventLines(output)
+        limit = asyncio.timeout(timeout)
         try:
             async with limit:
                 async for event in handle.history(follow=follow):
-                    write(event)
+                    lines.write(event)
         except TimeoutError:
             if limit.expired():
                 raise CommandError(f"{name_of(handle.run_info)} goes on", ExitCode.TIMED_OUT) from None
             raise
 
-    return in_session(options, output, work)
+    async def draw(session: Session) -> None:
+        handle = await session.client.get_handle(workflow_id, run_id)
+        with output.waiting("reading the history"):
+            events = [event async for event in handle.history()]
+        if timeline:
+            show_timeline(events, handle.run_info, output)
+        if svg is not None:
+            write_svg(svg, events, handle.run_info)
+            output.note(f"the picture is in {svg}")
 
-
-class _Writer:
-    """Writes one event after the other, as they come."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._day: date | None = None
-
-    def __call__(self, event: HistoryEvent) -> None:
-        if self._output.for_people:
-            self._print(event)
-            return
-        data = _data(event)
-        if self._output.as_json:
-            self._output.json(
-                {
-                    "seq": event.seq,
-                    "timestamp": event.timestamp,
-                    "kind": event.kind,
-                    "worker_id": event.worker_id,
-                    "operation_id": event.operation_id,
-                    "data": data,
-                    **{key: value for key, value in event.extra.items() if key not in _OWN},
-                }
-            )
-        else:
-            self._output.row(event.seq, plain(event.timestamp), event.kind, json_text(data))
-
-    def _print(self, event: HistoryEvent) -> None:
-        from rich.table import Table
-        from rich.text import Text
-
-        when = event.timestamp.astimezone()
-        if when.date() != self._day:
-            self._day = when.date()
-            self._output.show(Text(f"{when:%Y-%m-%d}", "dim"))
-        clock = Text(f"{when:%H:%M:%S}.{when.microsecond // 1000:03}", "dim")
-        kind = Text(safe(event.kind), _style(event.kind))
-        details = Text(_words(_data(event)))
-        line = Table.grid(padding=(0, 2, 0, 0))
-        line.add_column(width=12, no_wrap=True)
-        if self._output.console.width >= 60:
-            line.add_column(width=19, overflow="fold")
-            line.add_column(overflow="fold")
-            line.add_row(clock, kind, details)
-        else:
-            line.add_column(overflow="fold")
-            line.add_row(clock, Text.assemble(kind, " ", details))
-        self._output.show(line)
-
-
-_OWN = frozenset({"seq", "timestamp", "kind", "worker_id", "operation_id", "data"})
-
-
-def _data(event: HistoryEvent) -> dict[str, Any]:
-    try:
-        return event.data
-    except DecodeError as error:
-        return {"undecodable": str(error)}
-
-
-def _style(kind: str) -> str:
-    verb = kind.rpartition(".")[2]
-    if verb in ("failed", "timeout", "timed_out", "attempt_failed"):
-        return "red"
-    if verb in ("cancelled", "terminated", "cancel_received"):
-        return "magenta"
-    return "green" if kind == "run.completed" else ""
-
-
-def _words(data: dict[str, Any]) -> str:
-    """Return an event's map for a person: what has a value, the long parts cut."""
-    parts = []
-    for key, value in data.items():
-        if value is None or value in ("", {}, []) or key in _OF_MACHINES:
-            continue
-        text = _value(key, value)
-        if len(text) > _SHOWN:
-            text = text[: _SHOWN - 3] + "..."
-        name = _NAMES.get(key, key)
-        parts.append(f"{safe(name)} {text}" if name else text)
-    return "  ".join(parts)
-
-
-def _value(key: str, value: Any) -> str:
-    if key.endswith("_ms") and isinstance(value, int | float):
-        return span(value / 1000)
-    if key == "error" and isinstance(value, dict):
-        return f"{safe(value.get('type', ''))}: {safe(value.get('message', ''))}"
-    return safe(value) if isinstance(value, str) else json_text(value)
-
-
-_OF_MACHINES = frozenset({"directive_id", "original_directive_id", "task_id"})
-_NAMES = {
-    "step_name": "",
-    "event_name": "",
-    "task_name": "",
-    "error": "",
-    "worker_id": "on",
-    "duration_ms": "took",
-    "timeout_ms": "at most",
-    "timeout_step_name": "then",
-    "next_retry_delay_ms": "next try in",
-    "max_attempts": "of",
-    "wf_id": "id",
-    "wf_type": "type",
-    "run_id": "run",
-}
-"""What a key is called on a terminal; nothing where the value speaks for itself."""
+    return in_session(options, output, draw if drawn else write_lines)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from grctl.cli.exits import ExitCode
 from grctl.cli.options import Connecting, Seconds, checked_id, connecting, json_option
-from grctl.cli.output import Output
+from grctl.cli.output import Output, say_error
 from grctl.cli.session import Session, in_session
-from grctl.cli.text import ago, json_text, moment, safe, span
+from grctl.cli.text import ago, json_text, moment, span
 from grctl.cli.workflow.records import STYLES, run_map, took, word
+from grctl.safe_text import safe
+from grctl_core.errors import DecodeError
 from grctl_core.run import RunInfo, RunStatus
 
 if TYPE_CHECKING:
@@ -70,7 +73,7 @@ def list_(
     """
     output = Output(as_json=as_json)
 
-    async def work(session: Session) -> None:
+    async def work(session: Session) -> ExitCode:
         found = session.client.list_workflows(
             workflow_type=workflow_type,
             status=status,
@@ -79,10 +82,18 @@ def list_(
             created_before=created_before,
         )
         newest = _Newest(None if everything else limit)
+        unreadable: DecodeError | None = None
         with output.waiting("reading the records"):
-            async for run in found:
-                newest.add(run)
+            try:
+                async for run in found:
+                    newest.add(run)
+            except DecodeError as error:  # some records; it comes when all others have come
+                unreadable = error
         _show(output, newest)
+        if unreadable is None:
+            return ExitCode.OK
+        say_error(str(unreadable))
+        return ExitCode.FAILED
 
     return in_session(options, output, work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grctl.cli.text import safe
+from grctl.safe_text import safe
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo, RunStatus
 

@@ -30,10 +30,14 @@ async def check_runs(examination: Examination) -> AsyncIterator[Finding]:
     patient = examination.patient
     seen = 0
     going_on: list[RunInfo] = []
-    async for info in list_runs(patient.linked(), RunFilter(), _SECONDS):
-        seen += 1
-        if not info.is_finished and info.completed_at is None:
-            going_on.append(info)
+    unreadable: DecodeError | None = None
+    try:
+        async for info in list_runs(patient.linked(), RunFilter(), _SECONDS):
+            seen += 1
+            if not info.is_finished and info.completed_at is None:
+                going_on.append(info)
+    except DecodeError as error:  # it comes after all records that can be read
+        unreadable = error
     for page in _pages(going_on):
         await _look(patient, page)
     now = patient.now or datetime.now(UTC)
@@ -54,7 +58,14 @@ async def check_runs(examination: Examination) -> AsyncIterator[Finding]:
             "start it with another workflow id. Do not send, cancel or terminate: such commands are repeated for ever",
             runs=[{"workflow_id": run.wf_id, "run_id": run.id} for run in never],
         )
-    if not patient.contradictions and not never:
+    if unreadable is not None:
+        yield warning(
+            "runs",
+            str(unreadable),
+            "nothing here can mend them: a newer server may have written them, then update this client; or something "
+            "else writes to these subjects",
+        )
+    if not patient.contradictions and not never and unreadable is None:
         open_now = len(patient.open_runs)
         yield ok("runs", f"{seen:,} runs, {open_now:,} of them go on; no record contradicts its state", runs=seen)
 

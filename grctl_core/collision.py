@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["refuse_collision"]
+__all__ = ["PackageCollisionError", "refuse_collision"]
+
+
+class PackageCollisionError(ImportError):
+    """Package ``grctl`` cannot be used: another distribution has written into it."""
 
 
 def refuse_collision(package_file: str) -> None:
@@ -14,7 +18,7 @@ def refuse_collision(package_file: str) -> None:
     in the folder that this package is installed in: a listing of one folder, no scan of the environment.
 
     Raises:
-        ImportError: it is installed there.
+        PackageCollisionError: it is installed there.
 
     """
     folder = os.path.dirname(os.path.dirname(os.path.abspath(package_file)))  # noqa: PTH100, PTH120 - pathlib costs 5 ms
@@ -23,7 +27,7 @@ def refuse_collision(package_file: str) -> None:
     except OSError:
         return
     if any(name.startswith("grctl_sdk_python-") and name.endswith(".dist-info") for name in names):
-        raise ImportError(
+        raise PackageCollisionError(
             "grctl-client and grctl-sdk-python are both installed in this environment, and overwrite each other's "
             "package 'grctl'. Keep one: pip uninstall -y grctl-client grctl-sdk-python, then install the one you want"
         )
