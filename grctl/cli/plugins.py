@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from grctl.cli.text import json_text, safe
+from grctl.cli.text import json_text
+from grctl.safe_text import safe
 from grctl_core import __version__
 from grctl_core.errors import InvalidInputError
 from grctl_core.plugin_list import PluginList
