@@ -12,7 +12,17 @@ from grctl_core.commands import Command
 from grctl_core.durations import to_seconds
 from grctl_core.headers import NO_HEADERS, check_headers
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "Fate"]
+
+
+class Fate(msgspec.Struct):
+    """What the connection itself said of a command, whatever the attempt layers make of it.
+
+    Attributes:
+        is_open: whether it was handed over, and nothing says that it was not carried out.
+    """
+
+    is_open: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,12 +33,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds that the reply may take.
         call: the operation that it is for.
         number: which command of the call this is, from 1; looks at the run count.
+        fate: for the core, which alone writes it; None for a command that changes nothing.
     """
 
     command: Command
     timeout: float
     call: CommandCall
     number: int
+    fate: Fate | None = None
 
     @property
     def kind(self) -> str:

@@ -5,6 +5,7 @@ Layers of plugins see calls, and may pass another one on: ``proceed(call.replace
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
@@ -73,6 +74,8 @@ class BaseCall(msgspec.Struct, frozen=True, kw_only=True):
     operation: ClassVar[str]
     replaceable: ClassVar[tuple[str, ...]] = ()
     """The fields that :meth:`replace` takes."""
+    values: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are encoded before the retry slot: it may not replace them."""
 
     run: RunRef
     state: CallState = msgspec.field(default_factory=CallState)
@@ -117,7 +120,7 @@ class BaseCall(msgspec.Struct, frozen=True, kw_only=True):
                 changes[name] = to_seconds(name, value)
             elif name == "workflow_timeout":
                 changes[name] = optional_timedelta(name, value)
-            elif name == "deadline" and not (value is None or isinstance(value, _NUMBERS)):
+            elif name == "deadline" and not (value is None or (isinstance(value, _NUMBERS) and not math.isnan(value))):
                 raise InvalidInputError(f"deadline must be a number, by loop.time(), not {type(value).__name__}")
         return msgspec.structs.replace(self, **changes)
 
@@ -166,7 +169,8 @@ class StartCall(CommandCall, frozen=True, kw_only=True):
     """Start a run. ``workflow_input`` is the value, not yet encoded."""
 
     operation: ClassVar[str] = "start"
-    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, "workflow_input", "workflow_timeout")
+    values: ClassVar[tuple[str, ...]] = ("workflow_input", "workflow_timeout")
+    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, *values)
 
     workflow_input: object = None
     workflow_timeout: timedelta | None = None
@@ -177,7 +181,8 @@ class SendCall(CommandCall, frozen=True, kw_only=True):
     """Send an event. ``payload`` is the value, not yet encoded."""
 
     operation: ClassVar[str] = "send"
-    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, "payload")
+    values: ClassVar[tuple[str, ...]] = ("payload",)
+    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, *values)
 
     event_name: str
     payload: object = None
@@ -218,7 +223,8 @@ class QueryCall(CommandCall, frozen=True, kw_only=True):
 
     operation: ClassVar[str] = "query"
     changes_state: ClassVar[bool] = False
-    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, "arguments")
+    values: ClassVar[tuple[str, ...]] = ("arguments",)
+    replaceable: ClassVar[tuple[str, ...]] = (*CommandCall.replaceable, *values)
 
     query_name: str
     arguments: dict[str, Any]

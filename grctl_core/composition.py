@@ -41,21 +41,24 @@ def compose_plugins(plugins: Sequence[object]) -> PluginList:
         InvalidInputError: a plugin cannot work as it is; the message names it, and says why.
 
     """
-    manager = _Manager("grctl")
-    manager.add_hookspecs(Plugin)
-    names: list[str] = []
+    managers: dict[str, _Manager] = {}  # one each: pluggy compares plugins, and two may be equal
     for plugin in plugins:
         name = _name_of(plugin)
-        if name in names:
+        if name in managers:
             raise InvalidInputError(f"two plugins are named {name!r}: give one of them another name")
-        _check_hooks(plugin, name, manager)
-        manager.register(plugin, name)
-        names.append(name)
+        managers[name] = _Manager("grctl")
+        managers[name].add_hookspecs(Plugin)
+        _check_hooks(plugin, name, managers[name])
+        managers[name].register(plugin, name)
+    names = list(managers)
     _check_order(plugins, names)
 
     def implementations(hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        found = {item.plugin_name: item.function for item in getattr(manager.hook, hook).get_hookimpls()}
-        return [(name, found[name]) for name in names if name in found]
+        return [
+            (name, item.function)
+            for name, manager in managers.items()
+            for item in getattr(manager.hook, hook).get_hookimpls()
+        ]
 
     def layers(*hooks: str) -> tuple[Layer, ...]:
         found = {(name, hook): function for hook in hooks for name, function in implementations(hook)}
@@ -84,8 +87,8 @@ def compose_plugins(plugins: Sequence[object]) -> PluginList:
             on_run_ended=listeners("grctl_run_ended"),
             on_retry_scheduled=listeners("grctl_retry_scheduled"),
             on_connection_changed=listeners("grctl_connection_changed"),
+            on_log_context=listeners("grctl_log_context"),
         ),
-        log_contexts=tuple(function for _, function in implementations("grctl_log_context")),
     )
     return PluginList(tuple(plugins), tuple(names), pipeline)
 
@@ -150,7 +153,12 @@ def _check_signature(where: str, hook: str, function: Callable[..., Any]) -> Non
 
 def _check_order(plugins: Sequence[object], names: Sequence[str]) -> None:
     for position, plugin in enumerate(plugins):
-        for other in getattr(plugin, "listed_after", ()):
+        others = getattr(plugin, "listed_after", ())
+        if not isinstance(others, tuple):
+            raise InvalidInputError(
+                f"plugin {names[position]!r}: listed_after must be a tuple of names, not {others!r}"
+            )
+        for other in others:
             if other in names[position + 1 :]:
                 warnings.warn(
                     f"plugin {names[position]!r} is listed before {other!r}, and should stand after it: the first "

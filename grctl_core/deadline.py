@@ -7,6 +7,7 @@ All attempts of a client share one timer. A deadline is almost never reached, an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -85,7 +86,8 @@ class Deadlines:
         if self._timer is not None and loop is self._loop:
             self._timer.cancel()
         self._loop, self._next = loop, when
-        self._timer = loop.call_at(when, self._look)
+        # In an empty context: it outlives the call that arms it, and would keep that one's span.
+        self._timer = loop.call_at(when, self._look, context=contextvars.Context())
 
     def _look(self) -> None:
         """Give up what is over, and come back for the next one. What ended in time is no longer there."""

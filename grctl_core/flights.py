@@ -22,6 +22,10 @@ class Flights:
     def __init__(self) -> None:
         self._flying: dict[str, tuple[str, asyncio.Future[_Landed]]] = {}
 
+    def is_under_way(self, run: RunRef, operation: str) -> bool:
+        """Whether a flight of this operation is on its way."""
+        return run.run_id in self._flying and self._flying[run.run_id][0] == operation
+
     async def join(self, run: RunRef, operation: str, fly: Callable[[], Awaitable[None]], patience: float) -> None:
         """Fly, or wait for a flight of the same operation and end as it does. Another operation waits its turn.
 

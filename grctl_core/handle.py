@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Generic
 
 from grctl_core.calls import (
@@ -294,17 +294,13 @@ class WorkflowHandle(Generic[T]):
         running_loop("handle.history()")
         return self._connection.history(self._run, follow=follow)
 
-    @contextlib.contextmanager
-    def log_context(self) -> Iterator[None]:
+    def log_context(self) -> AbstractContextManager[None]:
         """Have the log records of the block, and of tasks begun in it, name this run.
 
         A logging plugin does it; with none in the client's list it does nothing, so code that is used with any client
         may always say it.
         """
-        with contextlib.ExitStack() as stack:
-            for enter in self._operations.pipeline.log_contexts:
-                stack.enter_context(enter(self._run))
-            yield
+        return self._operations.pipeline.notifications.log_context(self._run)
 
     def __repr__(self) -> str:
         info = self.run_info

@@ -61,7 +61,7 @@ class Plugin:
         listed_after: names of plugins that have to stand before this one in a list; a warning says if they do not.
     """
 
-    name: ClassVar[str]
+    name: str
     listed_after: ClassVar[tuple[str, ...]] = ()
 
     @_hookspec

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,16 @@ import msgspec
 if TYPE_CHECKING:
     from grctl_core.outcome import Outcome
     from grctl_core.protocols import Connection, ConnectionEvent
-    from grctl_core.run import RunInfo
+    from grctl_core.run import RunInfo, RunRef
 
 __all__ = ["NO_STATE", "Listener", "Notifications"]
 
 NO_STATE: Mapping[str, Any] = MappingProxyType({})
 """What plugins keep where they keep nothing; cannot be changed."""
+
+
+BLAMED = (Exception, asyncio.CancelledError)
+"""What nobody else may suffer from. A CancelledError too: a plain function is not cancelled, so it is a mistake."""
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -28,14 +34,26 @@ class Listener(msgspec.Struct, frozen=True):
     function: Callable[..., object]
     arguments: tuple[str, ...]
 
+    def call(self, values: Mapping[str, Any]) -> Any:
+        """Call it with those of the values that it takes."""
+        return self.function(**{name: values[name] for name in self.arguments})
+
     def tell(self, values: Mapping[str, Any]) -> None:
         """Call it. What it raises goes to the event loop's exception handler, and no further."""
         try:
-            self.function(**{name: values[name] for name in self.arguments})
-        except Exception as error:  # noqa: BLE001 - nobody else may suffer from a plugin's mistake
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"plugin {self.plugin!r}: {self.hook} raised {type(error).__name__}", "exception": error}
-            )
+            self.call(values)
+        except BLAMED as error:
+            self.blame(error)
+
+    def blame(self, error: BaseException) -> None:
+        """Report what it raised: to the event loop's exception handler, and no further."""
+        said = {"message": f"plugin {self.plugin!r}: {self.hook} raised {type(error).__name__}", "exception": error}
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a handle's log context may be entered anywhere
+            asyncio.new_event_loop().call_exception_handler(said)
+        else:
+            loop.call_exception_handler(said)
 
     def __str__(self) -> str:
         return f"{self.plugin}.{self.hook}"
@@ -48,11 +66,13 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True):
         on_run_ended: grctl_run_ended.
         on_retry_scheduled: grctl_retry_scheduled.
         on_connection_changed: grctl_connection_changed.
+        on_log_context: grctl_log_context.
     """
 
     on_run_ended: tuple[Listener, ...] = ()
     on_retry_scheduled: tuple[Listener, ...] = ()
     on_connection_changed: tuple[Listener, ...] = ()
+    on_log_context: tuple[Listener, ...] = ()
 
     def run_ended(self, state: Mapping[str, Any], run: RunInfo, outcome: Outcome[Any], waited: float) -> None:
         """Say that a handle learned how its run ended."""
@@ -68,3 +88,23 @@ class Notifications(msgspec.Struct, frozen=True, kw_only=True):
         """Say that the connection is up, lost or closed."""
         for listener in self.on_connection_changed:
             listener.tell({"connection": connection, "event": event})
+
+    @contextlib.contextmanager
+    def log_context(self, run: RunRef) -> Iterator[None]:
+        """Enter what each plugin gives. What it raises, at either end, does not reach the block."""
+        entered: list[tuple[Listener, AbstractContextManager[object]]] = []
+        for listener in self.on_log_context:
+            try:
+                context = listener.call({"run": run})
+                context.__enter__()
+                entered.append((listener, context))
+            except BLAMED as error:
+                listener.blame(error)
+        try:
+            yield
+        finally:
+            for listener, context in reversed(entered):
+                try:
+                    context.__exit__(None, None, None)
+                except BLAMED as error:
+                    listener.blame(error)

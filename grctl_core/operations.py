@@ -171,13 +171,8 @@ class Operations:
         await self._end(call, TerminateCommand(wf_id=call.run.wf_id, reason=call.reason))
 
     async def _end(self, call: CancelCall | TerminateCall, command: CancelCommand | TerminateCommand) -> None:
-        attempts = EndAttempts(self._wire, call, command, self._bounds)
-        await self._flights.join(
-            call.run,
-            call.operation,
-            lambda: self._attempts(call, attempts.proceed, attempts.out_of_time),
-            call.request_timeout,
-        )
+        attempts = EndAttempts(self._wire, call, command, self._bounds, self._flights)
+        await self._attempts(call, attempts.proceed, attempts.out_of_time)
 
     async def _describe(self, call: DescribeCall) -> RunInfo:
         async def look(call: DescribeCall) -> RunInfo:

@@ -13,19 +13,20 @@ function: composing returns that function itself.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import msgspec
 
-from grctl_core.calls import DEFAULT_RETRY, CommandCall
+from grctl_core.attempt import Attempt
+from grctl_core.calls import DEFAULT_RETRY, BaseCall, CommandCall
 from grctl_core.commands import Reply
 from grctl_core.errors import DeliveryUnknownError, EventLoopError, GrctlError, InvalidInputError, PluginError
 from grctl_core.event_loop import CurrentTask
 from grctl_core.notifications import Notifications
 from grctl_core.outcome import Outcome
-from grctl_core.run import RunInfo, RunRef
+from grctl_core.run import RunInfo
 
 __all__ = ["Layer", "Pipeline", "RetryProceed", "compose", "resolve_once"]
 
@@ -74,6 +75,8 @@ class RetryProceed(msgspec.Struct, eq=False):
         told: who is told of a retry.
         latest: the call of the latest attempt.
         count: how many there were.
+        is_under_way: whether one is being made.
+        is_over: whether the layer has returned.
     """
 
     attempt: Callable[[Any, asyncio.Task[Any]], Awaitable[Any]]
@@ -84,16 +87,28 @@ class RetryProceed(msgspec.Struct, eq=False):
     told: Notifications
     latest: Any
     count: int = 0
+    is_under_way: bool = False
+    is_over: bool = False
 
-    def __call__(self, call: Any) -> Awaitable[Any]:
+    async def __call__(self, call: Any) -> Any:
         """Try; again, if it was tried before."""
         if self.task.cancelling() > self.before:
             raise asyncio.CancelledError  # whoever swallowed the cancellation does not go on with it
-        if call is not self.call and (type(call) is not type(self.call) or call.run is not self.call.run):
+        if call is not self.call:
             _check_passed_on(self.layer, self.call, call)
+            for name in call.values:
+                if getattr(call, name) is not getattr(self.call, name):
+                    raise PluginError(f"{self.layer} replaced {name}, which is encoded by then: do it in another hook")
+        if self.is_under_way or self.is_over:
+            why = "before the one before was done" if self.is_under_way else "after it had returned"
+            raise PluginError(f"{self.layer} called proceed {why}: what an attempt may do depends on the one before")
         self.latest = call
         self.count += 1
-        return self.attempt(call, self.task)
+        self.is_under_way = True
+        try:
+            return await self.attempt(call, self.task)
+        finally:
+            self.is_under_way = False
 
     def time(self) -> float:
         """Return the event loop's time, in seconds: what deadlines are counted by."""
@@ -115,11 +130,47 @@ def _no_task() -> asyncio.Task[Any]:
 
 
 def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
-    if type(passed) is not type(given) or (getattr(passed, "run", None) != getattr(given, "run", None)):
+    """Make sure that a layer goes on with the very call, or attempt, or one that was made of it by ``replace``."""
+    if type(passed) is type(given):
+        if isinstance(given, Attempt):
+            if passed.call is given.call and passed.command.id == given.command.id:
+                return
+        elif not isinstance(given, BaseCall) or (passed.state is given.state and passed.run == given.run):
+            return
+    raise PluginError(
+        f"{layer} passed {passed!r} on instead of {given!r}: pass what came, or what its replace(...) returned"
+        if isinstance(passed, Attempt | BaseCall)
+        else f"{layer} passed {type(passed).__name__} on instead of {given!r}"
+    )
+
+
+def _check_result(layer: Layer, call: Any, result: Any, returns: type, *, proceeded: bool) -> None:
+    if not isinstance(result, returns):
         raise PluginError(
-            f"{layer} passed {type(passed).__name__} on instead of the {type(given).__name__} it got: pass the call "
-            "itself, or what call.replace(...) returns"
+            f"{layer} returned {type(result).__name__}, not {returns.__name__}, "
+            f"{'after' if proceeded else 'without'} calling proceed with {call!r}: "
+            "does a 'return await proceed(call)' lack its return?"
         )
+
+
+def _note(error: Exception, layer: Layer, call: Any, *, proceeded: bool) -> None:
+    """Say where an error of somebody else's comes from; once, and not what was said when it was raised earlier."""
+    if isinstance(error, GrctlError):
+        return
+    said, begin = repr(call), "raised through "
+    notes = [note for note in getattr(error, "__notes__", ()) if not (note.startswith(begin) and said not in note)]
+    if not any(note.startswith(begin) for note in notes):
+        notes.append(f"{begin}{layer} {'after' if proceeded else 'before'} it called proceed with {said}")
+    error.__notes__ = notes
+
+
+def _check_done(layer: Layer, going: Any, call: Any) -> None:
+    """Refuse to leave a layer before what it began is done: it would be done later, or never."""
+    if getattr(going, "cr_frame", None) is None:
+        return
+    if inspect.getcoroutinestate(going) == inspect.CORO_CREATED:
+        going.close()
+    raise PluginError(f"{layer} returned before proceed was done with {call!r}: write 'await proceed(call)'")
 
 
 def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
@@ -130,39 +181,39 @@ def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
     current_task = CurrentTask() if outermost else None
 
     async def enter(call: Any) -> Any:
-        used = False
+        going: Awaitable[Any] | None = None
+        is_over = False
 
         def proceed(passed: Any) -> Awaitable[Any]:
             """Go on, once: a second time would do the operation twice. A closure costs half of what an object does."""
-            nonlocal used
-            if used:
-                raise PluginError(f"{layer} called proceed a second time: only grctl_retry may do that")
+            nonlocal going
+            if going is not None or is_over:
+                when = "a second time" if going is not None else "after it had returned"
+                raise PluginError(f"{layer} called proceed {when}: only grctl_retry may do that again, while it runs")
             if passed is not call:
                 _check_passed_on(layer, call, passed)
-            used = True
-            return inner(passed)
+            going = inner(passed)
+            return going
 
         task = None if current_task is None else current_task()
         before = 0 if task is None else task.cancelling()
         try:
             result = await function(call, proceed)
         except Exception as error:
-            if not isinstance(error, GrctlError) and not getattr(error, "__notes__", None):
-                when = "after" if used else "before"
-                error.add_note(f"raised through {layer} {when} it called proceed with {call!r}")
+            _note(error, layer, call, proceeded=going is not None)
             if task is not None and task.cancelling() > before:
                 raise asyncio.CancelledError from error
             raise
+        finally:
+            is_over = True
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
+        if going is not None:
+            _check_done(layer, going, call)
         if returns_nothing:
             return None
-        if returns is not None and not isinstance(result, returns):
-            when = "after" if used else "without"
-            raise PluginError(
-                f"{layer} returned {type(result).__name__}, not {returns.__name__}, {when} calling proceed with "
-                f"{call!r}: does a 'return await proceed(call)' lack its return?"
-            )
+        if returns is not None:
+            _check_result(layer, call, result, returns, proceeded=going is not None)
         return result
 
     return enter
@@ -208,7 +259,6 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         retry: what stands in the retry slot; None for nothing.
         attempts: layers around each command on the wire, outermost first.
         notifications: who is told what.
-        log_contexts: what ``handle.log_context()`` enters: each takes the run and returns a context manager.
         current_task: finds the caller's task.
     """
 
@@ -216,7 +266,6 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     retry: Layer | None = None
     attempts: Sequence[Layer] = ()
     notifications: Notifications = Notifications()
-    log_contexts: Sequence[Callable[[RunRef], AbstractContextManager[object]]] = ()
     current_task: CurrentTask = msgspec.field(default_factory=CurrentTask)
 
     def around_operation(self, operation: str, innermost: Inner) -> Inner:
@@ -252,8 +301,16 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
             if task.cancelling() > before:
                 raise asyncio.CancelledError from error
             if not isinstance(error, DeliveryUnknownError) or proceed.count > 1 or not _looks(call):
+                _note(error, layer, call, proceeded=proceed.count > 0)
                 raise
-            result = await proceed(proceed.latest)
+            return await attempt(proceed.latest, task)
+        finally:
+            proceed.is_over = True
         if task.cancelling() > before:  # it swallowed the cancellation
             raise asyncio.CancelledError
+        if proceed.is_under_way:
+            raise PluginError(f"{layer} returned before proceed was done with {call!r}: write 'await proceed(call)'")
+        returns = _RETURNS.get(call.operation)
+        if returns is not None:
+            _check_result(layer, call, result, returns, proceeded=proceed.count > 0)
         return result

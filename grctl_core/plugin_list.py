@@ -27,7 +27,8 @@ class PluginList(Sequence[object]):
     def layers(self) -> Mapping[str, tuple[str, ...]]:
         """What runs around what, outermost first: an operation, ``"retry"`` or ``"attempt"`` to ``plugin.hook``.
 
-        Under ``run_ended``, ``retry_scheduled`` and ``connection_changed`` stands who is told. Only what is there.
+        Under ``run_ended``, ``retry_scheduled``, ``connection_changed`` and ``log_context`` stands who is told. Only
+        what is there.
         """
         pipeline = self.pipeline
         table = {operation: tuple(map(str, layers)) for operation, layers in pipeline.operations.items()}
@@ -38,6 +39,7 @@ class PluginList(Sequence[object]):
             "run_ended": told.on_run_ended,
             "retry_scheduled": told.on_retry_scheduled,
             "connection_changed": told.on_connection_changed,
+            "log_context": told.on_log_context,
         }
         return table | {what: tuple(map(str, names)) for what, names in more.items() if names}
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from grctl_core.attempt import Fate
 from grctl_core.calls import CancelCall, CommandCall, SendCall, StartCall, TerminateCall
 from grctl_core.commands import (
     CancelCommand,
@@ -33,6 +34,7 @@ from grctl_core.errors import (
     WorkflowFinishedError,
     WorkflowNotFoundError,
 )
+from grctl_core.flights import Flights
 from grctl_core.run import RunInfo, RunStatus
 from grctl_core.wire import Wire, refusal
 
@@ -69,9 +71,14 @@ class _Attempts:
         return NotSentError(f"the {self._operation} of workflow {run.wf_id!r} was not sent before its deadline")
 
     async def _send(self, command: Command, timeout: float) -> None:
-        """Send the command; return when the server accepted it. What leaves a doubt is remembered."""
+        """Send the command; return when the server accepted it. What leaves a doubt is remembered.
+
+        An attempt layer may fail, give up, or raise what another connection told it. It is the word of our connection
+        alone that says that nothing was done.
+        """
+        fate = Fate()
         try:
-            reply = await self._wire.send(self.call, command, timeout)
+            reply = await self._wire.send(self.call, command, timeout, fate)
             if not reply.success:
                 raise refusal(reply, self._operation, self._run)
         except DeliveryUnknownError as error:
@@ -81,9 +88,11 @@ class _Attempts:
             self._doubt = error
             raise
         except BaseException as error:
-            if isinstance(error, PluginError) or not isinstance(error, GrctlError):
-                # a layer failed, or gave up on the attempt: who knows how far it had come
-                self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
+            if not fate.is_open:
+                raise
+            self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
+            if isinstance(error, GrctlError) and not isinstance(error, PluginError):
+                raise self._doubt from error  # it says of this command what is not so
             raise
 
     def _new_doubt(self, what: str) -> DeliveryUnknownError:
@@ -210,9 +219,12 @@ class SendAttempts(_Attempts):
 
 
 class EndAttempts(_Attempts):
-    """The attempts of one cancel or terminate: each looks first, as the command goes to the latest run of the id."""
+    """The attempts of one cancel or terminate: each looks first, as the command goes to the latest run of the id.
 
-    __slots__ = ("_accepted", "_bounds", "_command")
+    Of one run one is under way at a time: who asks for the same meanwhile joins it, and ends as it does.
+    """
+
+    __slots__ = ("_accepted", "_bounds", "_command", "_flights")
 
     def __init__(
         self,
@@ -220,14 +232,16 @@ class EndAttempts(_Attempts):
         call: CancelCall | TerminateCall,
         command: CancelCommand | TerminateCommand,
         bounds: DoubtBounds,
+        flights: Flights,
     ) -> None:
         super().__init__(wire, call)
         self._command = command
         self._bounds = bounds
+        self._flights = flights
         self._accepted = False
 
     async def proceed(self, call: CancelCall | TerminateCall) -> None:
-        """Make one attempt, if the run goes on.
+        """Make one attempt, if the run goes on, or join one that is under way.
 
         Raises:
             WorkflowFinishedError: it has ended otherwise, or before an attempt was made.
@@ -237,7 +251,21 @@ class EndAttempts(_Attempts):
         self.call = call
         if self._accepted:
             return
-        timeout = call.request_timeout
+        try:
+            await self._flights.join(self._run, self._operation, self._attempt, call.request_timeout)
+        except DeliveryUnknownError as error:
+            self._doubt = error  # also the doubt of the attempt that was joined: it is ours as much
+            raise
+        self._accepted = True
+
+    def out_of_time(self) -> GrctlError:
+        """As for all; where another caller's command is under way that is joined, what it does is unknown."""
+        if self._doubt is None and self._flights.is_under_way(self._run, self._operation):
+            return self._new_doubt("is on its way, and was not answered before the call's deadline")
+        return super().out_of_time()
+
+    async def _attempt(self) -> None:
+        timeout = self.call.request_timeout
         earlier = self._doubt
         try:
             ended = await self._look(timeout)
@@ -251,7 +279,6 @@ class EndAttempts(_Attempts):
             if earlier is None:
                 raise
             raise still(earlier, f"and trying again failed: {error}") from error
-        self._accepted = True
 
     async def _end(self, timeout: float) -> RunInfo | None:
         """Send the command; return the run's record where an earlier attempt, or the run itself, was faster."""

@@ -160,9 +160,6 @@ class RunEnd:
             failure = _stopped()
         except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
             failure = error
-        if self.outcome is not None and self._notifications is not None and self._since is not None:
-            waited = watch.get_loop().time() - self._since
-            self._notifications.run_ended(self._state, encoded.run, self.outcome, waited)
         looked_at = list(self._looked_at)  # a copy: a future that dies meanwhile leaves the set
         futures = [*self._waiting, *filter(None, (look() for look in looked_at))]
         self._waiting.clear()
@@ -172,6 +169,14 @@ class RunEnd:
                 future.settle(self.outcome, failure)
             elif not future.done():
                 future.set_result(failure)
+        if (
+            self.outcome is not None
+            and self.run is not None
+            and self._notifications is not None
+            and self._since is not None
+        ):
+            waited = watch.get_loop().time() - self._since
+            self._notifications.run_ended(self._state, self.run, self.outcome, waited)
         return failure
 
     def __del__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from grctl_core.attempt import Attempt
+from grctl_core.attempt import Attempt, Fate
 from grctl_core.commands import Command, ErrorCode, Reply, ReplyError
 from grctl_core.errors import (
     DeliveryUnknownError,
@@ -46,14 +46,32 @@ class Wire:
         self._send = pipeline.around_attempt(self._request)
 
     async def _request(self, attempt: Attempt) -> Reply:
-        return await self.connection.request(attempt.command, timeout=attempt.timeout)
+        fate = attempt.fate
+        if fate is None:
+            return await self.connection.request(attempt.command, timeout=attempt.timeout)
+        fate.is_open = True
+        try:
+            reply = await self.connection.request(attempt.command, timeout=attempt.timeout)
+        except GrctlError as error:
+            fate.is_open = isinstance(error, DeliveryUnknownError)
+            raise
+        fate.is_open = reply.success or reply.error is None or reply.error.code in _IN_DOUBT
+        return reply
 
-    async def send(self, call: CommandCall, command: Command, timeout: float) -> Reply:
-        """Send one command for a call; errors as :meth:`grctl_core.protocols.Connection.request`."""
+    async def send(self, call: CommandCall, command: Command, timeout: float, fate: Fate | None = None) -> Reply:
+        """Send one command for a call; errors as :meth:`grctl_core.protocols.Connection.request`, or of a layer.
+
+        Args:
+            call: the operation that it is for.
+            command: what to send.
+            timeout: seconds that one attempt may take.
+            fate: takes what the connection itself said of it.
+
+        """
         call.state.attempts += 1
         if call.headers:
             command = msgspec.structs.replace(command, headers=call.headers)
-        attempt = Attempt(command=command, timeout=timeout, call=call, number=call.state.attempts)
+        attempt = Attempt(command=command, timeout=timeout, call=call, number=call.state.attempts, fate=fate)
         reply: Reply = await self._send(attempt)
         return reply
 

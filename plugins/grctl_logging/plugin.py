@@ -38,7 +38,7 @@ class LoggingPlugin(Plugin):
         InvalidInputError: there is no such kind of record or level, or the name is empty.
     """
 
-    name: ClassVar[str] = "logging"
+    name = "logging"
     listed_after: ClassVar[tuple[str, ...]] = ("tracing",)
 
     def __init__(self, *, logger: str = "grctl", levels: Mapping[str, int | str] | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -36,7 +36,7 @@ class RetryPlugin(Plugin):
         InvalidInputError: an argument cannot be used.
     """
 
-    name: ClassVar[str] = "retry"
+    name = "retry"
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextvars import Token
 from time import perf_counter
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach
@@ -54,7 +54,7 @@ class TracingPlugin(Plugin):
         InvalidInputError: an argument is of the wrong type.
     """
 
-    name: ClassVar[str] = "tracing"
+    name = "tracing"
 
     def __init__(
         self,

@@ -214,6 +214,24 @@ class TestRefused:
         assert refused(one, plugin(grctl_send=around)) == "two plugins are named 'audit': give one of them another name"
         assert "two plugins are named" in refused(one, one)
 
+    def test_two_that_are_equal_are_two(self) -> None:
+        class Equal:
+            grctl_start = around
+
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Equal)
+
+            __hash__ = None  # type: ignore[assignment]
+
+        assert layers(Equal("one"), Equal("two"))["start"] == ("one.grctl_start", "two.grctl_start")
+
+    def test_what_has_to_stand_before_is_a_tuple(self) -> None:
+        message = refused(plugin(grctl_start=around, listed_after="tracing"))
+        assert message == "plugin 'audit': listed_after must be a tuple of names, not 'tracing'"
+
     def test_two_retries(self) -> None:
         message = refused(plugin("one", grctl_retry=around), plugin("two", grctl_retry=around))
         assert message == "'one' and 'two' both implement grctl_retry, and a client has one retry slot: leave one out"

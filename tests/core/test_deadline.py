@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -157,3 +160,22 @@ def test_another_event_loop() -> None:
     asyncio.run(begin())  # leaves a timer in a loop that is closed
     asyncio.run(enter(100))
     asyncio.run(enter(5))
+
+
+async def test_the_timer_keeps_nobodys_context() -> None:
+    class Span: ...
+
+    span: contextvars.ContextVar[Span] = contextvars.ContextVar("span")
+    clock, deadlines = Clock(), Deadlines()
+
+    async def first() -> weakref.ref[Span]:
+        mine = Span()
+        span.set(mine)
+        await deadlines.bound(clock.call(5), swift, late)
+        return weakref.ref(mine)
+
+    kept = await asyncio.create_task(first())
+    await settle()
+    gc.collect()
+    assert kept() is None
+    assert deadlines._timer is not None

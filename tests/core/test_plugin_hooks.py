@@ -294,7 +294,7 @@ class TestBreaksTheRules:
             return await proceed(call.workflow_input)
 
         client = client_with(connection, plugin(**{hook: confused}))
-        with pytest.raises(PluginError, match=f"audit.{hook} passed dict on instead of the StartCall it got"):
+        with pytest.raises(PluginError, match=f"audit.{hook} passed dict on instead of <StartCall"):
             await client.start_workflow("Order", "order-1", {})
         assert connection.commands == []
 
@@ -323,6 +323,115 @@ class TestBreaksTheRules:
         assert message.startswith(
             "broken.grctl_attempt returned NoneType, not Reply, after calling proceed with <Attempt"
         )
+
+    async def test_passes_the_call_of_another_send_on(self, connection: ScriptedConnection) -> None:
+        calls: list[Any] = []
+
+        async def stale(self: Any, call: Any, proceed: Any) -> Any:
+            calls.append(call)
+            return await proceed(calls[0])
+
+        handle = await client_with(connection, plugin(grctl_send=stale)).start_workflow("Order", "order-1")
+        await handle.send("approve", 1)
+        with pytest.raises(PluginError, match=r"passed <SendCall .* on instead of <SendCall"):
+            await handle.send("note", 2)
+        assert connection.kinds == ["start", "event"]
+
+    async def test_passes_the_attempt_of_another_run_on(self, connection: ScriptedConnection) -> None:
+        first: list[Any] = []
+
+        class Stale(Plugin):
+            name = "stale"
+
+            async def grctl_attempt(self, attempt: Any, proceed: Any) -> Any:
+                first.append(attempt)
+                return await proceed(first[0])
+
+        client = client_with(connection, Stale())
+        await client.start_workflow("Order", "order-1")
+        with pytest.raises(PluginError, match=r"stale\.grctl_attempt passed <Attempt 1"):
+            await client.start_workflow("Order", "order-2")
+        assert connection.kinds == ["start"]
+
+    async def test_does_not_await_proceed(self, connection: ScriptedConnection) -> None:
+        async def forgets(self: Any, call: Any, proceed: Any) -> None:
+            proceed(call)
+
+        handle = await client_with(connection, plugin(grctl_send=forgets)).start_workflow("Order", "order-1")
+        with pytest.raises(PluginError, match=r"returned before proceed was done .*: write 'await proceed\(call\)'"):
+            await handle.send("approve")
+        assert connection.kinds == ["start"]
+
+    async def test_leaves_proceed_to_a_task(self, connection: ScriptedConnection) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def leaves(self: Any, call: Any, proceed: Any) -> None:
+            tasks.append(asyncio.ensure_future(proceed(call)))
+            await asyncio.sleep(0)
+
+        connection.script("run.event", NEVER)
+        handle = await client_with(connection, plugin(grctl_send=leaves)).start_workflow("Order", "order-1")
+        with pytest.raises(PluginError, match="returned before proceed was done"):
+            await handle.send("approve")
+        tasks[0].cancel()
+
+    @pytest.mark.parametrize("hook", ["grctl_send", "grctl_retry"])
+    async def test_proceeds_after_it_has_returned(self, connection: ScriptedConnection, hook: str) -> None:
+        kept: list[Any] = []
+
+        async def keeps(self: Any, call: Any, proceed: Any) -> Any:
+            kept.append((call, proceed))
+            return run_info("R9")
+
+        handle = await client_with(connection, plugin(grctl_retry=keeps)).start_workflow("Order", "order-1")
+        client = client_with(connection, plugin(**{hook: keeps}))
+        handle = client._handle(handle.run_info, Any, kept[0][0])
+        await handle.send("approve")
+        call, proceed = kept[-1]
+        with pytest.raises(PluginError, match="after it had returned"):
+            await proceed(call)
+        assert connection.commands == []
+
+    async def test_an_attempt_layer_that_lies_about_what_was_sent(self, connection: ScriptedConnection) -> None:
+        """What another connection told it, say: it is no word about this command, which must not be sent again."""
+
+        class Lies(Plugin):
+            name = "lies"
+
+            async def grctl_attempt(self, attempt: Any, proceed: Any) -> Any:
+                reply = await proceed(attempt)
+                if attempt.kind == "run.event":
+                    raise NotSentError("the audit's connection is lost")
+                return reply
+
+        handle = await client_with(connection, Lies(), Again()).start_workflow("Order", "order-1")
+        with pytest.raises(DeliveryUnknownError, match=r"was given up \(NotSentError\)") as caught:
+            await handle.send("approve")
+        assert isinstance(caught.value.__cause__, NotSentError)
+        assert connection.kinds == ["start", "event"]
+
+    async def test_an_attempt_layer_that_refuses_leaves_no_doubt(self, connection: ScriptedConnection) -> None:
+        class Refuses(Plugin):
+            name = "refuses"
+
+            async def grctl_attempt(self, attempt: Any, proceed: Any) -> Any:
+                raise InvalidInputError("not on a Friday")
+
+        with pytest.raises(InvalidInputError, match="not on a Friday"):
+            await client_with(connection, Refuses(), Again()).start_workflow("Order", "order-1")
+
+    async def test_a_note_is_not_that_of_an_earlier_call(self, connection: ScriptedConnection) -> None:
+        shared = KeyError("always the same")
+
+        async def fails(self: Any, call: Any, proceed: Any) -> Any:
+            raise shared
+
+        client = client_with(connection, plugin(grctl_start=fails))
+        for wf_id in ("order-1", "order-2"):
+            with pytest.raises(KeyError) as caught:
+                await client.start_workflow("Order", wf_id)
+            (note,) = caught.value.__notes__
+            assert repr(wf_id) in note
 
     @pytest.mark.parametrize(("proceeds", "when"), [(False, "before"), (True, "after")])
     async def test_raises(self, connection: ScriptedConnection, proceeds: bool, when: str) -> None:
@@ -459,6 +568,71 @@ class TestRetrySlot:
         await handle.send("approve", idempotent=True)
         assert connection.kinds == ["start", "event", "event", "event"]
 
+    async def test_one_attempt_at_a_time(self, connection: ScriptedConnection) -> None:
+        async def hedges(self: Any, call: Any, proceed: Any) -> Any:
+            results = await asyncio.gather(proceed(call), proceed(call), return_exceptions=True)
+            assert isinstance(results[1], PluginError)
+            return results[0]
+
+        handle = await client_with(connection, plugin(grctl_retry=hedges)).start_workflow("Order", "order-1")
+        await handle.send("approve")
+        assert connection.kinds == ["start", "event"]
+
+    async def test_it_may_not_return_before_an_attempt_is_done(self, connection: ScriptedConnection) -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def hurries(self: Any, call: Any, proceed: Any) -> Any:
+            tasks.append(asyncio.ensure_future(proceed(call)))
+            await settle()
+
+        connection.script("run.start", NEVER)
+        client = client_with(connection, plugin(grctl_retry=hurries))
+        with pytest.raises(PluginError, match="returned before proceed was done"):
+            await client.start_workflow("Order", "order-1")
+        tasks[0].cancel()
+
+    async def test_what_it_returns_is_checked(self, connection: ScriptedConnection) -> None:
+        async def forgets(self: Any, call: Any, proceed: Any) -> Any:
+            await proceed(call)
+
+        async def around(self: Any, call: Any, proceed: Any) -> Any:
+            return await proceed(call)
+
+        client = client_with(connection, plugin("outer", grctl_start=around), plugin("bad", grctl_retry=forgets))
+        with pytest.raises(PluginError, match=r"bad\.grctl_retry returned NoneType, not RunInfo, after"):
+            await client.start_workflow("Order", "order-1")
+
+    async def test_it_may_not_replace_what_is_encoded_by_then(self, connection: ScriptedConnection) -> None:
+        async def replaces(self: Any, call: Any, proceed: Any) -> Any:
+            return await proceed(call.replace(payload=2) if call.operation == "send" else call)
+
+        handle = await client_with(connection, plugin(grctl_retry=replaces)).start_workflow("Order", "order-1")
+        with pytest.raises(PluginError, match="replaced payload, which is encoded by then"):
+            await handle.send("approve", 1)
+        assert connection.kinds == ["start"]
+
+    async def test_each_caller_of_a_cancel_has_its_own_policy(self, connection: ScriptedConnection) -> None:
+        """They share one command at a time. Who gives up by a deadline of its own takes nobody along."""
+
+        class Bounds(Plugin):
+            name = "bounds"
+
+            async def grctl_retry(self, call: Any, proceed: Any) -> Any:
+                return await proceed(call.replace(deadline=proceed.time() + call.retry) if call.retry != 60 else call)
+
+        handle = await client_with(connection, Bounds()).start_workflow("Order", "order-1", retry=60)
+        connection.script("run.cancel", NEVER)
+        short = asyncio.ensure_future(handle.cancel(retry=0.02))
+        await settle()
+        patient = asyncio.ensure_future(handle.cancel(retry=60))
+        impatient = asyncio.ensure_future(handle.cancel(retry=0.01))
+        with pytest.raises(DeliveryUnknownError):
+            await short
+        await asyncio.wait([impatient, patient])
+        assert isinstance(impatient.exception(), DeliveryUnknownError)  # of the one that it had joined
+        assert patient.exception() is None
+        assert len(connection.sent("run.cancel")) == 2
+
     async def test_none_for_one_call(self, connection: ScriptedConnection) -> None:
         client = client_with(connection, Again())
         connection.script("run.start", NotSentError("no link"))
@@ -570,6 +744,25 @@ class TestNotifications:
         ]
         assert all(isinstance(context["exception"], KeyError) for context in said)
 
+    async def test_a_cancelled_error_of_theirs_cancels_nobody(self, connection: ScriptedConnection) -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
+
+        def cancelled(self: Any) -> None:
+            raise asyncio.CancelledError
+
+        broken = plugin("broken", grctl_run_ended=cancelled, grctl_retry_scheduled=cancelled)
+        connection.script("run.start", NotSentError("no link"))
+        handle = await client_with(connection, broken, Again()).start_workflow("Order", "order-1")
+        waiting = asyncio.ensure_future(handle.result())
+        await settle()
+        connection.end(handle.run_info.id, result="done")
+        assert await waiting == "done"
+        assert [context["message"].rpartition(": ")[2] for context in said] == [
+            "grctl_retry_scheduled raised CancelledError",
+            "grctl_run_ended raised CancelledError",
+        ]
+
     async def test_connection_changes_as_long_as_a_client_or_a_handle_is_there(
         self, connection: ScriptedConnection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -622,6 +815,32 @@ class TestLogContext:
             assert seen == [("in", "order-1")]
             raise RefusedError("x")
         assert seen == [("in", "order-1"), "out"]
+
+    async def test_what_goes_wrong_does_not_reach_the_block(self, connection: ScriptedConnection) -> None:
+        said: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context["message"]))
+        entered: list[str] = []
+
+        class Leaves:
+            def __enter__(self) -> None:
+                entered.append("in")
+
+            def __exit__(self, *exc_info: object) -> None:
+                raise ValueError("out")
+
+        plugins = [
+            plugin("raises", grctl_log_context=lambda self: 1 / 0),
+            plugin("nothing", grctl_log_context=lambda self, run: None),
+            plugin("leaves", grctl_log_context=lambda self: Leaves()),
+        ]
+        client = client_with(connection, *plugins)
+        assert client.plugins.layers == {
+            "log_context": ("raises.grctl_log_context", "nothing.grctl_log_context", "leaves.grctl_log_context")
+        }
+        handle = await client.start_workflow("Order", "order-1")
+        with handle.log_context():
+            assert entered == ["in"]
+        assert [message.split(":")[0] for message in said] == ["plugin 'raises'", "plugin 'nothing'", "plugin 'leaves'"]
 
     async def test_without_one_it_does_nothing(self, client: WorkflowClient) -> None:
         handle = await client.start_workflow("Order", "order-1")

@@ -213,8 +213,9 @@ async def test_a_cancel_that_joined_another_goes_on_when_that_one_is_cancelled(c
     joins = asyncio.create_task(handle.cancel())
     await settle()
     leads.cancel()
-    await joins
+    await asyncio.wait([leads, joins])
     assert leads.cancelled()
+    assert joins.exception() is None
     assert len(connection.sent("run.cancel")) == 2
 
 

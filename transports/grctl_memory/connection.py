@@ -213,7 +213,7 @@ class MemoryConnection:
             for listener in listeners:
                 try:
                     listener(ConnectionEvent.CLOSED)
-                except Exception:  # noqa: BLE001 - whatever it raises is its own affair
+                except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it raises is its own affair
                     _log.exception("listener %r failed", listener)
 
     def _check_usable(self) -> None:

@@ -345,7 +345,7 @@ class NatsConnection:
         for listener in list(self._listeners):
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001 - whatever it raises is its own affair
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it raises is its own affair
                 _log.exception("listener %r failed", listener)
 
     def _second_reply(self, server: str) -> None:

@@ -74,7 +74,7 @@ class NotifyingCases(Contract):
 
     @case
     async def test_the_log_context(self) -> None:
-        """``with handle.log_context():`` can be nested, and lets errors through."""
+        """``with handle.log_context():`` can be nested, and errors of the block get through."""
         stage = Stage([self.new_plugin()])
         await stage.begin("send", answers_start="start" in self.answers)
         assert stage.handle is not None

@@ -37,7 +37,7 @@ class Recorder(Plugin):
     name = "recorder"
 
     def __init__(self, name: str = "recorder", look: Callable[[Any], object] | None = None) -> None:
-        self.name = name  # type: ignore[misc]  # there may be several
+        self.name = name  # there may be several
         self.calls: list[str] = []
         self._look = look
 

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
 
 import grctl
 from grctl.plugins import Proceed, StartCall
@@ -58,7 +57,7 @@ class AuditPlugin(grctl.Plugin):
         InvalidInputError: ``patience`` is not above zero.
     """
 
-    name: ClassVar[str] = "audit"
+    name = "audit"
 
     def __init__(
         self,
