@@ -144,13 +144,12 @@ def _check_passed_on(layer: Layer, given: Any, passed: Any) -> None:
     )
 
 
-def _check_result(layer: Layer, call: Any, result: Any, returns: type, *, proceeded: bool) -> None:
-    if not isinstance(result, returns):
-        raise PluginError(
-            f"{layer} returned {type(result).__name__}, not {returns.__name__}, "
-            f"{'after' if proceeded else 'without'} calling proceed with {call!r}: "
-            "does a 'return await proceed(call)' lack its return?"
-        )
+def _wrong_result(layer: Layer, call: Any, result: Any, returns: type, *, proceeded: bool) -> PluginError:
+    return PluginError(
+        f"{layer} returned {type(result).__name__}, not {returns.__name__}, "
+        f"{'after' if proceeded else 'without'} calling proceed with {call!r}: "
+        "does a 'return await proceed(call)' lack its return?"
+    )
 
 
 def _note(error: Exception, layer: Layer, call: Any, *, proceeded: bool) -> None:
@@ -164,13 +163,11 @@ def _note(error: Exception, layer: Layer, call: Any, *, proceeded: bool) -> None
     error.__notes__ = notes
 
 
-def _check_done(layer: Layer, going: Any, call: Any) -> None:
-    """Refuse to leave a layer before what it began is done: it would be done later, or never."""
-    if getattr(going, "cr_frame", None) is None:
-        return
-    if inspect.getcoroutinestate(going) == inspect.CORO_CREATED:
+def _not_done(layer: Layer, going: Any, call: Any) -> PluginError:
+    """Return what a layer ends in that leaves before what it began is done: it would be done later, or never."""
+    if inspect.iscoroutine(going) and inspect.getcoroutinestate(going) == inspect.CORO_CREATED:
         going.close()
-    raise PluginError(f"{layer} returned before proceed was done with {call!r}: write 'await proceed(call)'")
+    return PluginError(f"{layer} returned before proceed was done with {call!r}: write 'await proceed(call)'")
 
 
 def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
@@ -181,7 +178,7 @@ def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
     current_task = CurrentTask() if outermost else None
 
     async def enter(call: Any) -> Any:
-        going: Awaitable[Any] | None = None
+        going: Any = None  # the coroutine that proceed began
         is_over = False
 
         def proceed(passed: Any) -> Awaitable[Any]:
@@ -192,8 +189,8 @@ def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
                 raise PluginError(f"{layer} called proceed {when}: only grctl_retry may do that again, while it runs")
             if passed is not call:
                 _check_passed_on(layer, call, passed)
-            going = inner(passed)
-            return going
+            begun = going = inner(passed)
+            return begun
 
         task = None if current_task is None else current_task()
         before = 0 if task is None else task.cancelling()
@@ -208,12 +205,12 @@ def _around(layer: Layer, inner: Inner, what: str, *, outermost: bool) -> Inner:
             is_over = True
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError
-        if going is not None:
-            _check_done(layer, going, call)
+        if going is not None and going.cr_frame is not None:
+            raise _not_done(layer, going, call)
         if returns_nothing:
             return None
-        if returns is not None:
-            _check_result(layer, call, result, returns, proceeded=going is not None)
+        if returns is not None and not isinstance(result, returns):
+            raise _wrong_result(layer, call, result, returns, proceeded=going is not None)
         return result
 
     return enter
@@ -309,8 +306,8 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
         if task.cancelling() > before:  # it swallowed the cancellation
             raise asyncio.CancelledError
         if proceed.is_under_way:
-            raise PluginError(f"{layer} returned before proceed was done with {call!r}: write 'await proceed(call)'")
+            raise _not_done(layer, None, call)
         returns = _RETURNS.get(call.operation)
-        if returns is not None:
-            _check_result(layer, call, result, returns, proceeded=proceed.count > 0)
+        if returns is not None and not isinstance(result, returns):
+            raise _wrong_result(layer, call, result, returns, proceeded=proceed.count > 0)
         return result
