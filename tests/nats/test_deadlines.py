@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fake_server import new_run
 
-from grctl_core.commands import Reply, StartCommand, TerminateCommand
+from grctl_core.commands import Reply, ReplyError, StartCommand, TerminateCommand
 from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError
 from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import NatsConnection
@@ -168,6 +168,19 @@ async def test_trouble_makes_it_wait(quick, trouble):
         await world.sent.wait()
     assert world.looks >= 4
     await world.deadlines.close()
+
+
+async def test_a_server_that_fails_at_the_deadline(quick, broker, server, connection):
+    """Only the word that there is no such run ends the upholding."""
+    run = new_run(timeout=SHORT, started_at=datetime.now(UTC))
+    await server.put_run(run)
+    failed = [Reply(success=False, error=ReplyError(code, "hiccup")) for code in (5000, 0)]
+    server.answer = lambda command: failed.pop() if failed else server.ok(command)
+    connection._deadlines.uphold(run)
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], TerminateCommand):
+            await asyncio.sleep(0.005)
+    assert failed == []
 
 
 async def test_a_defect_makes_it_wait_and_is_logged(quick, caplog):

@@ -20,6 +20,7 @@ from grctl_core.commands import (
     CancelCommand,
     Command,
     DescribeCommand,
+    ErrorCode,
     EventCommand,
     Reply,
     StartCommand,
@@ -31,6 +32,7 @@ from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.wire import refusal
 from grctl_core.workflow_type import TypeInfo
 from grctl_nats import safeguards, subjects, wire
 from grctl_nats.deadlines import Deadlines
@@ -366,7 +368,18 @@ class NatsConnection:
         self._ended.put(run.ref)
 
     async def _latest(self, wf_id: str) -> RunInfo | None:
-        return (await self._send(DescribeCommand(wf_id=wf_id))).run
+        """Return the latest run of the id by the server's word; None only where it says that there is none.
+
+        Raises:
+            RefusedError: it said neither.
+
+        """
+        reply = await self._send(DescribeCommand(wf_id=wf_id))
+        if reply.success and reply.run is not None:
+            return reply.run
+        if reply.error is not None and reply.error.code == ErrorCode.NOT_FOUND:
+            return None
+        raise refusal(reply, "describe", RunRef(wf_id, ""), changes_state=False)
 
     async def _compare_clocks(self, records: Records | None = None) -> None:
         state = await (records or self._records).state()
