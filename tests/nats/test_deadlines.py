@@ -10,7 +10,13 @@ import pytest
 from fake_server import new_run
 
 from grctl_core.commands import Reply, ReplyError, StartCommand, TerminateCommand
-from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError
+from grctl_core.errors import (
+    ConnectionClosedError,
+    DeliveryUnknownError,
+    InvalidInputError,
+    NotDeliveredError,
+    NotSentError,
+)
 from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import NatsConnection
 from grctl_nats import connection as connection_module
@@ -339,6 +345,77 @@ async def test_over_a_connection(quick, broker, server):
         await server.end(run, RunStatus.TERMINATED, reason=server.commands[-1].reason)
         outcome = await asyncio.wait_for(connection.watch(run.ref), 20)
         assert outcome.run.status is RunStatus.TIMED_OUT
+
+
+def refused(code: int, detail: str = "") -> Reply:
+    return Reply(success=False, error=ReplyError(code, "refused", detail))
+
+
+LONG = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("code", [5000, 0, 4001])
+async def test_a_start_that_may_have_been_carried_out(server, connection, code):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: refused(code, f"workflow has active run {run.id}")
+    await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 1
+
+
+async def test_a_start_whose_caller_leaves(server, connection):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: None
+    starting = asyncio.create_task(connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20))
+    await server.received(1)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert len(connection._deadlines) == 1
+
+
+async def test_a_start_whose_answer_does_not_come(server, connection):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: None
+    with pytest.raises(DeliveryUnknownError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=0.05)
+    assert len(connection._deadlines) == 1
+
+
+@pytest.mark.parametrize("code", [4001, 4003, 4004, 4005])
+async def test_a_start_that_is_certainly_refused(server, connection, code):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: refused(code, f"workflow has active run {new_run().id}")
+    await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert [command.kind for command in server.commands] == ["run.start"]
+    assert len(connection._deadlines) == 0
+
+
+async def test_a_start_that_is_not_sent(broker, server, connection):
+    run = new_run(timeout=LONG)
+    with pytest.raises(InvalidInputError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run, input=b"x" * 2**20), timeout=20)
+    assert len(connection._deadlines) == 0
+    await server.client.close()
+    with pytest.raises(NotDeliveredError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 0
+    broker.kill()
+    with pytest.raises((NotSentError, DeliveryUnknownError)):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    connection._deadlines.forget(run.id)  # of that one, which may have come before the loss was seen
+    with pytest.raises(NotSentError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 0
+
+
+async def test_a_refusal_of_the_second_try_says_nothing_of_the_first(server, connection):
+    run = new_run(timeout=LONG)
+    start = StartCommand(wf_id=run.wf_id, run=run)
+    server.answer = lambda _: refused(5000)
+    await connection.request(start, timeout=20)
+    server.answer = lambda _: refused(4003)
+    await connection.request(start, timeout=20)
+    assert len(connection._deadlines) == 1
 
 
 async def test_whoever_waits_upholds_it(quick, broker, server, connection):

@@ -94,7 +94,7 @@ class TestCancel:
         await server.put_run(new_run(started_at=None))
         server.answer = lambda _: Reply(success=False, error=ReplyError(ErrorCode.INTERNAL, "hiccup"))
         async with await NatsConnection.open(broker.url, safeguards=Safeguards(begun_within=0.03)) as connection:
-            with pytest.raises(NotSentError, match="does not say within .* hiccup.* A terminate works at once"):
+            with pytest.raises(NotSentError, match=r"does not say within .* hiccup.* A terminate works at once"):
                 await connection.request(CancelCommand(wf_id="w"), timeout=20)
         assert set(kinds(server)) == {"run.describe"}
 

@@ -27,7 +27,14 @@ from grctl_core.commands import (
     TerminateCommand,
 )
 from grctl_core.durations import Duration, to_seconds
-from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError, NotSentError
+from grctl_core.errors import (
+    DecodeError,
+    DeliveryUnknownError,
+    EventLoopError,
+    InvalidInputError,
+    NotDeliveredError,
+    NotSentError,
+)
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
@@ -50,6 +57,9 @@ from grctl_nats.watcher import Watcher
 __all__ = ["NatsConnection", "open_url"]
 
 _log = logging.getLogger("grctl.nats")
+
+_CERTAIN = frozenset({ErrorCode.FINISHED, ErrorCode.TYPE_NOT_REGISTERED, ErrorCode.BAD_MESSAGE})
+"""Codes of a refused start that say for certain that nothing was started."""
 
 _CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
 
@@ -200,18 +210,26 @@ class NatsConnection:
                 await self._guard(command)
             except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
                 raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            reply = await self._send(command, timeout)
-        except DeliveryUnknownError:
             if type(command) is StartCommand:
-                # should it have been started nevertheless
-                self._deadlines.uphold(command.run, started_here=True)
-            raise
+                return await self._start(command, timeout)
+            return await self._send(command, timeout)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        if type(command) is StartCommand and reply.success:
-            self._deadlines.uphold(command.run, started_here=True)
+
+    async def _start(self, command: StartCommand, timeout: float) -> Reply:
+        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
+        run = command.run
+        begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
+        try:
+            reply = await self._send(command, timeout)
+        except (NotSentError, NotDeliveredError, InvalidInputError):
+            if begun:
+                self._deadlines.forget(run.id)
+            raise
+        if begun and _is_refused(reply, run):
+            self._deadlines.forget(run.id)
         return reply
 
     async def _guard(self, command: Command) -> None:
@@ -420,6 +438,18 @@ class _Shared(msgspec.Struct):
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
+
+
+def _is_refused(reply: Reply, run: RunInfo) -> bool:
+    """Whether a reply to a start says that this run was certainly not started.
+
+    Codes 5000 and 0 leave it open, and the active run of a 4001 may be this one, of a start that came twice.
+    """
+    if reply.success or reply.error is None:
+        return False
+    if reply.error.code == ErrorCode.ALREADY_RUNNING:
+        return run.id not in reply.error.detail
+    return reply.error.code in _CERTAIN
 
 
 def _see(task: asyncio.Task[Any]) -> None:

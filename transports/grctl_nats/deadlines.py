@@ -92,13 +92,14 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._upheld)
 
-    def uphold(self, run: RunInfo, *, started_here: bool = False) -> None:
-        """Uphold the run's timeout, if it has one, and nobody here does so already."""
+    def uphold(self, run: RunInfo, *, started_here: bool = False) -> bool:
+        """Uphold the run's timeout; False where it has none, or it is upheld here already."""
         if self._closed or run.timeout is None or run.is_finished or run.id in self._upheld:
-            return
+            return False
         later = 0.0 if started_here else random.uniform(*_OTHERS_LATER)
         deadline = self._upheld[run.id] = _Deadline(run, run.timeout, later)
         self._arm(deadline, self._until(run.started_at or self._broker_now(), deadline))
+        return True
 
     def forget(self, run_id: str) -> None:
         """Stop upholding: the run has ended."""

@@ -81,7 +81,7 @@ class Watcher:
         on_running: told of each run that was seen to go on, with its record.
     """
 
-    def __init__(self, records: Records, on_running: Callable[[RunInfo], None]) -> None:
+    def __init__(self, records: Records, on_running: Callable[[RunInfo], object]) -> None:
         self._records = records
         self._on_running = on_running
         self._loop = asyncio.get_running_loop()
