@@ -41,6 +41,14 @@ _WATCH_EVERY = 0.5
 """Seconds between two looks at whether the driver still has its connection: it can close without saying so at once,
 stuck in flushing to a peer that does not read."""
 
+_MOST_UNSENT = 512 * 1024
+"""Bytes that may lie at the driver unsent; more waits here, where it can be taken back. What a lost link still holds is
+sent when a broker that only hung goes on: nobody can call it back from the driver, and even less from the kernel. The
+driver holds twice this at most, or two messages where these are larger: as much again may be stuck in its writing."""
+_ROOM_WITHIN = 5.0
+"""Seconds that a message without a timeout of its own waits for that."""
+_LONGEST_PAUSE = 0.02
+
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
@@ -78,6 +86,7 @@ class Link:
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
         self._pumps: set[asyncio.Task[Any]] = set()
+        self._queue = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -131,11 +140,11 @@ class Link:
             subject: where to.
             body: what to send.
             headers: message headers; None for none, as an empty map still costs a frame.
-            timeout: seconds from the sending.
+            timeout: seconds from the sending; as many again may go by before it, where the broker takes in nothing.
 
         Raises:
             InvalidInputError: body and headers are too large for the broker.
-            NotSentError: nothing was sent.
+            NotSentError: nothing was sent: the link is lost, or the broker takes in nothing.
             NotDeliveredError: nobody listens there.
             DeliveryUnknownError: it was sent, and no reply came; in time, or before the link was lost.
             AccessDeniedError: the broker refuses the subject.
@@ -146,7 +155,7 @@ class Link:
         reply: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = (subject, reply)
         try:
-            await self._publish(subject, body, headers, f"{self.inbox}.{token}")
+            await self._publish(subject, body, headers, f"{self.inbox}.{token}", timeout)
             # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
             timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
             try:
@@ -245,7 +254,9 @@ class Link:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._client.close(), timeout)
 
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str) -> None:
+    async def _publish(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str, within: float = _ROOM_WITHIN
+    ) -> None:
         size = len(body)
         if headers:
             size += _HEADER_FRAME + sum(len(key) + len(value.encode()) + 4 for key, value in headers.items())
@@ -255,6 +266,8 @@ class Link:
                 "for example a reference to where the data lies"
             )
         self._check_up()
+        if self._queue.locked() or not self._has_room(size):
+            await self._wait_for_room(size, within)
         try:
             await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
         except Exception as error:
@@ -263,6 +276,25 @@ class Link:
             if isinstance(error, BadHeaderError | BadSubjectError):
                 raise InvalidInputError(f"this cannot be sent: {error}") from error
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
+
+    def _has_room(self, size: int) -> bool:
+        unsent = self._client.pending_data_size
+        return not unsent or unsent + size <= _MOST_UNSENT
+
+    async def _wait_for_room(self, size: int, within: float) -> None:
+        """Queue until the driver may have a message; the driver does not say when, so it is asked again and again."""
+        pause = 0.0
+        try:
+            async with asyncio.timeout(within), self._queue:
+                while not self._has_room(size):
+                    await asyncio.sleep(pause)
+                    self._check_up()
+                    pause = min(pause * 2 + 0.001, _LONGEST_PAUSE)
+        except TimeoutError:
+            raise NotSentError(
+                f"not sent: {self.server} has taken in nothing for {within:g} s. Is it overloaded or stopped?"
+            ) from None
+        self._check_up()
 
     def _check_up(self) -> None:
         if not self.is_up:
