@@ -201,9 +201,9 @@ class TestFollow:
     async def test_leaving(self, server, connection, run):
         events = connection.history(run.ref, follow=True)
         await anext(events)
-        pumps = len(connection._uplink.link._pumps)
+        pumps = len(connection._uplink.link._subscriptions)
         await events.aclose()
-        assert len(connection._uplink.link._pumps) == pumps - 1
+        assert len(connection._uplink.link._subscriptions) == pumps - 1
 
     async def test_being_cancelled(self, server, connection, run):
         reader = Reader(connection, run.ref)

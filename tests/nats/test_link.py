@@ -507,6 +507,37 @@ async def test_subscriptions(link, responder):
     assert heard == [b"1"]
 
 
+async def test_subscribing_does_not_look_at_all_tasks(link, responder, monkeypatch):
+    """There may be ten thousands, and as many subscribers."""
+    looks = []
+    monkeypatch.setattr(asyncio, "all_tasks", lambda *_: looks.append(1) or set())
+    for _ in range(3):
+        await (await link.subscribe("news", responder.hear))()
+    assert looks == []
+    monkeypatch.undo()
+
+
+async def test_subscriptions_end_with_the_link(broker, monkeypatch):
+    """The driver leaves their tasks behind where it is stuck."""
+    monkeypatch.setattr(dial_module, "_PING_EVERY", 0.05)
+    monkeypatch.setattr(link_module, "_WATCH_EVERY", 0.05)
+    link = await linked(broker)
+
+    async def hear(_: Any) -> None: ...
+
+    before = asyncio.all_tasks()
+    for n in range(5):
+        await link.subscribe(f"news.{n}", hear)
+    pumps = asyncio.all_tasks() - before
+    assert len(pumps) == 5
+    broker.freeze()
+    asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, LONG)) for _ in range(64)]
+    await within(asyncio.gather(*asking, return_exceptions=True))
+    await within(asyncio.wait(pumps))
+    await within(link.close(0.05))
+    broker.kill()
+
+
 async def test_numbers_rise(broker):
     first, second = await linked(broker), await linked(broker)
     assert second.number > first.number

@@ -270,7 +270,7 @@ class TestHints:
     async def test_nobody_listens_where_nobody_waits(self, server, monkeypatch):
         monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 0.05)
         async with await NatsConnection.open(server.url) as connection:
-            pumps = connection._uplink.link._pumps
+            pumps = connection._uplink.link._subscriptions
             before = len(pumps)
             for _ in range(2):
                 run = await going_on(server)
@@ -300,11 +300,11 @@ class TestHints:
             watching = connection.watch(runs[0].ref)
             await settled(connection)
             tasks = len(asyncio.all_tasks())
-            pumps = len(connection._uplink.link._pumps)
+            pumps = len(connection._uplink.link._subscriptions)
             waits = [watching, *(connection.watch(run.ref) for run in runs[1:])]
             await settled(connection)
             assert len(asyncio.all_tasks()) == tasks
-            assert len(connection._uplink.link._pumps) == pumps
+            assert len(connection._uplink.link._subscriptions) == pumps
             assert len(connection._watcher) == 10_000
             for number, run in enumerate(runs[:50]):
                 await server.end(run, result=number)

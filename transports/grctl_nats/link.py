@@ -14,7 +14,7 @@ import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -85,7 +85,7 @@ class Link:
         self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
-        self._pumps: set[asyncio.Task[Any]] = set()
+        self._subscriptions: set[Subscription] = set()
         self._queue = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
@@ -113,25 +113,21 @@ class Link:
 
         """
         self._check_up()
-        subscription, pumps = await self._subscribe(subject, callback)
+        subscription = await self._subscribe(subject, callback)
 
         async def unsubscribe() -> None:
-            self._pumps -= pumps
+            self._subscriptions.discard(subscription)
             with contextlib.suppress(Exception):  # a lost link has no subscriptions
                 await subscription.unsubscribe()
 
         return unsubscribe
 
-    async def _subscribe(self, subject: str, callback: MessageCallback) -> tuple[Subscription, set[asyncio.Task[Any]]]:
-        """Subscribe, and note the task that the driver makes for it.
-
-        The driver forgets to end it where it is stuck in sending to a peer that does not read.
-        """
-        before = asyncio.all_tasks()
+    async def _subscribe(self, subject: str, callback: MessageCallback) -> Subscription:
         subscription = await self._client.subscribe(subject, cb=callback)
-        pumps = {task for task in asyncio.all_tasks() - before if _is_pump(task)}
-        self._pumps |= pumps
-        return subscription, pumps
+        self._subscriptions.add(subscription)
+        if self.lost.done():
+            self._end_pumps()
+        return subscription
 
     async def request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
         """Send a request and return the one reply.
@@ -226,10 +222,21 @@ class Link:
                 reply.set_exception(DeliveryUnknownError(text, link=self.number))
         for _, queue in self._streams.values():
             queue.put_nowait(DeliveryUnknownError(text, link=self.number))
-        for pump in self._pumps:
-            pump.cancel()
+        self._end_pumps()
         if self.on_lost is not None:
             self.on_lost()
+
+    def _end_pumps(self) -> None:
+        """End the tasks that the driver has made for the subscriptions, one for each.
+
+        It forgets to where it is stuck in sending to a peer that does not read, and does not show them.
+        """
+        ours = {id(subscription) for subscription in self._subscriptions}
+        for task in asyncio.all_tasks() if ours else ():
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and id(inspect.getcoroutinelocals(coroutine).get("self")) in ours:
+                task.cancel()
+        self._subscriptions.clear()
 
     def dropped(self, subject: str) -> None:
         """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
@@ -327,12 +334,6 @@ class Link:
     def _watch(self) -> None:
         if self.is_up:
             self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
-
-
-def _is_pump(task: asyncio.Task[Any]) -> bool:
-    """Whether a new task is the driver's for a subscription: somebody else may have made one in the same moment."""
-    coroutine = task.get_coro()
-    return inspect.iscoroutine(coroutine) and coroutine.__qualname__.startswith("Subscription.")
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
