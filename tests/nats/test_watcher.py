@@ -171,6 +171,61 @@ class TestEnds:
         await server.end(run, result=1)
         await within(waiting)
 
+    async def test_a_long_history_is_not_read_from_its_beginning(self, server, connection, monkeypatch):
+        """The record of the end was replaced: the state record says where the end is."""
+        run = new_run()
+        subject = subjects.history(run.ref)
+        await server.put_many([(subject, event_body(run.ref, "task.completed", result=n)) for n in range(500)])
+        await server.end(run, result=5)
+        await server.put_run(msgspec.structs.replace(run, status=None, started_at=None))
+        reads = []
+        ask = connection._records._ask
+
+        async def counting(*args):
+            reads.append(args)
+            return await ask(*args)
+
+        monkeypatch.setattr(connection._records, "_ask", counting)
+        outcome = await within(connection.watch(run.ref))
+        assert msgspec.msgpack.decode(outcome.result) == 5
+        assert len(reads) < 20
+
+    async def test_an_end_that_lies_elsewhere_in_a_long_history(self, server, connection):
+        run = new_run()
+        subject = subjects.history(run.ref)
+        await server.end(run, result=5)
+        await server.put_many([(subject, event_body(run.ref, "task.completed", result=n)) for n in range(500)])
+        await server.put_state(run.ref, "complete")
+        await server.put_run(msgspec.structs.replace(run, status=None, started_at=None))
+        assert msgspec.msgpack.decode((await within(connection.watch(run.ref))).result) == 5
+
+    async def test_one_end_that_takes_long_keeps_no_other_waiting(self, server, connection, monkeypatch):
+        odd, other = await going_on(server, "odd"), await going_on(server, "other")
+        reading = asyncio.Event()
+        read_outcome = watcher_module.read_outcome
+
+        async def slow(records, info, seq):
+            if info.wf_id == "odd":
+                reading.set()
+                await asyncio.get_running_loop().create_future()
+            return await read_outcome(records, info, seq)
+
+        monkeypatch.setattr(watcher_module, "read_outcome", slow)
+        stuck, waiting = connection.watch(odd.ref), connection.watch(other.ref)
+        await settled(connection)
+        await server.end(odd)
+        async with asyncio.timeout(20):
+            await reading.wait()
+        await server.end(other, result=1)
+        assert (await within(waiting)).run.status is RunStatus.COMPLETED
+        for _ in range(3):
+            connection._watcher._sweep()
+            await settled(connection)
+        assert len(connection._watcher._settlers) == 1  # once, however often it is looked at
+        await connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await stuck
+
 
 class TestHints:
     async def test_one_that_comes_before_the_storage(self, server, connection):

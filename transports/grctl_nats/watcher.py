@@ -60,17 +60,19 @@ class _Wait:
     Attributes:
         run: the run.
         futures: of those who wait.
+        is_settling: whether its end is being read.
         pauses: after which it is to be looked at again, if it goes on.
         missing: how often its record was not there.
     """
 
-    __slots__ = ("futures", "missing", "pauses", "run")
+    __slots__ = ("futures", "is_settling", "missing", "pauses", "run")
 
     def __init__(self, run: RunRef) -> None:
         self.run = run
         self.futures: list[asyncio.Future[EncodedOutcome]] = []
         self.pauses = iter(_AFTER_FIRST_LOOK)
         self.missing = 0
+        self.is_settling = False
 
 
 class Watcher:
@@ -95,6 +97,7 @@ class Watcher:
         self._sweep_due = math.inf
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._settlers: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -130,6 +133,7 @@ class Watcher:
         """Stop; who still waits gets a ConnectionClosedError."""
         if self._pump is not None:
             await end_tasks(self._pump)
+            await end_tasks(*self._settlers)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for wait in list(self._waits.values()):
@@ -223,7 +227,6 @@ class Watcher:
         except GrctlError as error:
             await self._confirm_singly(waits, error)
             return
-        ended: list[tuple[_Wait, RunInfo, int]] = []
         for wait in waits:
             record = records.get(wait.run.run_id)
             if record is None:
@@ -236,10 +239,9 @@ class Watcher:
                 self._fail(wait, error)
                 continue
             if _may_have_ended(info):
-                ended.append((wait, info, record.seq))
+                await self._begin_to_settle(wait, info, record.seq)
             else:
                 self._goes_on(wait, info)
-        await asyncio.gather(*(self._settle(wait, info, seq) for wait, info, seq in ended))
 
     async def _confirm_singly(self, waits: list[_Wait], error: GrctlError) -> None:
         """Look at runs that could not be looked at together: what is wrong with one of them is not with the others."""
@@ -270,16 +272,36 @@ class Watcher:
         runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
         return {run.run_id: record for run, record in runs if run is not None}
 
+    async def _begin_to_settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
+        """Have a run's end read by a task of its own: one that takes long keeps nobody else waiting."""
+        if wait.is_settling:
+            return  # if it turns out to go on it is looked at again
+        await self._gate.acquire()
+        wait.is_settling = True
+        task = self._loop.create_task(
+            self._settle(wait, info, seq), name="grctl-nats-ending", context=contextvars.Context()
+        )
+        self._settlers.add(task)
+
+        def settled(task: asyncio.Task[None]) -> None:
+            wait.is_settling = False
+            self._settlers.discard(task)
+            self._gate.release()
+
+        task.add_done_callback(settled, context=contextvars.Context())
+
     async def _settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
-        async with self._gate:
-            try:
-                outcome = await read_outcome(self._records, info, seq)
-            except (ConnectionFailedError, DeliveryUnknownError):
-                self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
-                return
-            except GrctlError as error:
-                self._fail(wait, error)
-                return
+        try:
+            outcome = await read_outcome(self._records, info, seq)
+        except (ConnectionFailedError, DeliveryUnknownError):
+            self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
+            return
+        except GrctlError as error:
+            self._fail(wait, error)
+            return
+        except Exception:  # noqa: BLE001 - it goes on to be waited for
+            _log.exception("reading how a run ended failed in an unexpected way, the next sweep tries again")
+            return
         if outcome is None:
             self._goes_on(wait, info)
             return
