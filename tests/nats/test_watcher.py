@@ -24,6 +24,7 @@ from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.protocols import ConnectionEvent
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import NatsConnection, subjects, wire
+from grctl_nats import history as history_module
 from grctl_nats import watcher as watcher_module
 from grctl_nats.records import Record
 
@@ -369,6 +370,82 @@ class TestHints:
                 waiting.cancel()
             await asyncio.sleep(0)
             assert len(connection._watcher) == 0
+
+
+class TestRefusedHints:
+    """The login may read what is stored, and not listen."""
+
+    USERS = [  # noqa: RUF012
+        {"user": "all", "password": "x"},
+        {"user": "some", "password": "x", "permissions": {"subscribe": {"deny": ["grctl_run.>", "grctl_history.>"]}}},
+    ]
+
+    @pytest.fixture
+    async def server(self):
+        async with Broker({"authorization": {"users": self.USERS}}) as broker:  # noqa: SIM117 - it has the address
+            async with FakeServer(broker.url, user="all", password="x") as server:
+                yield server
+
+    @pytest.fixture
+    async def deaf(self, server):
+        async with await NatsConnection.open(server.url, user="some", password="x") as connection:
+            yield connection
+
+    async def test_ends_are_looked_for_sooner_and_one_warning_says_so(self, server, deaf, monkeypatch, caplog):
+        monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 1_000.0)
+        monkeypatch.setattr(watcher_module, "_SWEEP_WITHOUT_HINTS", 0.05)
+        for number in range(3):
+            run = await going_on(server, f"w{number}")
+            waiting = deaf.watch(run.ref)
+            deaf._watcher._waits[run.id].pauses = iter(())  # only sweeps can find the end
+            await settled(deaf)
+            async with asyncio.timeout(20):
+                while not deaf._watcher._deaf:
+                    await asyncio.sleep(0.005)
+            await server.end(run)
+            await within(waiting)
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert f"refuses the subscription to {subjects.ALL_RUN_INFO!r}" in warning
+
+    async def test_a_new_link_may_hear_them(self, server, deaf):
+        waiting = deaf.watch((await going_on(server)).ref)
+        async with asyncio.timeout(20):
+            while not deaf._watcher._deaf:
+                await asyncio.sleep(0.005)
+            link = deaf._uplink.link
+            link.lose("a test")
+            while deaf._uplink._link is link or not deaf._watcher._deaf:
+                await asyncio.sleep(0.005)
+        waiting.cancel()
+
+    def test_many_runs_are_looked_for_less_often(self, monkeypatch):
+        watcher = object.__new__(watcher_module.Watcher)
+        pauses = []
+        for count in (0, 10_000, 10_000_000):
+            watcher._waits = range(count)
+            pauses.append(watcher._pause_without_hints())
+        assert pauses == [2.0, 4.0, 30.0]
+
+    async def test_histories_are_followed_with_one_warning(self, server, deaf, monkeypatch, caplog):
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 1_000.0)
+        monkeypatch.setattr(history_module, "_LOOK_WITHOUT_HINTS", 0.05)
+        for pauses in ("_AFTER_LISTENING", "_AFTER_HINT"):
+            monkeypatch.setattr(history_module, pauses, ())
+        runs = [await going_on(server, f"w{number}") for number in range(3)]
+
+        async def follow(run: RunInfo) -> list[str]:
+            return [event.kind async for event in deaf.history(run.ref, follow=True)]
+
+        following = [asyncio.create_task(follow(run)) for run in runs]
+        async with asyncio.timeout(20):
+            while not caplog.records:
+                await asyncio.sleep(0.005)
+        for run in runs:
+            await server.end(run)
+        async with asyncio.timeout(20):
+            assert await asyncio.gather(*following) == [["run.completed"]] * 3
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "refuses the subscription to 'grctl_history." in warning
 
 
 class TestTrouble:

@@ -88,6 +88,7 @@ class NatsConnection:
         self._seen = LatestRuns()
         self._ended = LatestRuns()
         self._warned = False
+        self._refused_hints: set[str] = set()
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
         self._deadlines = Deadlines(
@@ -355,6 +356,7 @@ class NatsConnection:
         if self._safeguards.second_reply_warning:
             link.on_second_reply = lambda: self._second_reply(link.server)
         link.on_dropped = self._watcher.hints_lost
+        link.on_hints_refused = lambda subject: self._hints_refused(link.server, subject)
 
     def _changed(self, link: Link | None) -> None:
         if link is not None:
@@ -376,6 +378,18 @@ class NatsConnection:
                 "a request was answered twice: two Ground Control servers seem to run on the broker %s, which "
                 "doubles and loses events. Stop one of them",
                 server,
+            )
+
+    def _hints_refused(self, server: str, subject: str) -> None:
+        """Warn, once for each kind of hint: each follower has a subject of its own."""
+        kind = subject.partition(".")[0]
+        if kind not in self._refused_hints:
+            self._refused_hints.add(kind)
+            _log.warning(
+                "the broker %s refuses the subscription to %r: ends and events are seen only by looking again and "
+                "again, seconds late. Have its administrator permit it",
+                server,
+                subject,
             )
 
     def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:

@@ -63,6 +63,7 @@ class Link:
         inbox: the subject below which the replies come.
         on_second_reply: called when a request was answered twice (docs/protocol.md, section 8, 10).
         on_dropped: called for each message that the driver dropped, as it came faster than it was taken in.
+        on_hints_refused: called with each subject of :meth:`subscribe` that the broker refuses to let us hear.
         on_lost: called once, in the moment in which the loss is first seen, whoever sees it.
         lost: done when the connection is; nothing is sent from then on.
         max_payload: the largest message that the broker takes, headers included, in bytes.
@@ -73,6 +74,7 @@ class Link:
         self.inbox = inbox
         self.on_second_reply: Callable[[], None] | None = None
         self.on_dropped: Callable[[], None] | None = None
+        self.on_hints_refused: Callable[[str], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.number = next(_NUMBERS)
         self.server = server
@@ -86,6 +88,7 @@ class Link:
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
+        self._hearers: dict[str, list[Callable[[], None]]] = {}
         self._queue = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
@@ -105,17 +108,40 @@ class Link:
         await self._subscribe(f"{self.inbox}.*", self._replied)
         self._watch()
 
-    async def subscribe(self, subject: str, callback: MessageCallback) -> Callable[[], Awaitable[None]]:
+    async def subscribe(
+        self, subject: str, callback: MessageCallback, refused: Callable[[], None] | None = None
+    ) -> Callable[[], Awaitable[None]]:
         """Subscribe until the link is lost; returns what ends it.
+
+        Args:
+            subject: what to hear.
+            callback: called with each message.
+            refused: called when the broker says that we may not hear it, which it does later.
 
         Raises:
             NotSentError: the link is lost.
 
         """
         self._check_up()
-        subscription = await self._subscribe(subject, callback)
+        key = subject.lower()
+        if refused is not None:
+            self._hearers.setdefault(key, []).append(refused)
+
+        def forget() -> None:
+            hearers = self._hearers.get(key, [])
+            if refused in hearers:
+                hearers.remove(refused)
+            if not hearers:
+                self._hearers.pop(key, None)
+
+        try:
+            subscription = await self._subscribe(subject, callback)
+        except BaseException:
+            forget()
+            raise
 
         async def unsubscribe() -> None:
+            forget()
             self._subscriptions.discard(subscription)
             with contextlib.suppress(Exception):  # a lost link has no subscriptions
                 await subscription.unsubscribe()
@@ -205,6 +231,12 @@ class Link:
         for subject, reply in list(self._waiting.values()):
             if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
                 reply.set_exception(AccessDeniedError(said))
+        refused = text.partition('subscription to "')[2].partition('"')[0]
+        if hearers := list(self._hearers.get(refused, ())):
+            for hearer in hearers:
+                hearer()
+            if self.on_hints_refused is not None:
+                self.on_hints_refused(refused)
         for subject, queue in list(self._streams.values()):
             if no_replies or f'"{subject}"'.lower() in text:
                 queue.put_nowait(AccessDeniedError(said))

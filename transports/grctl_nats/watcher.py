@@ -47,6 +47,10 @@ _SWEEP_EVERY = 30.0
 _SWEEP_AFTER_DROP = 2.0
 """Seconds after which they are where hints are known to be lost. One sweep is for all that are lost until then: they
 are lost as the client is too slow, and looking at everything for each of them would make it slower."""
+_SWEEP_WITHOUT_HINTS = 2.0
+"""Seconds after which they are where the broker refuses to let us hear any; longer for many runs."""
+_RUNS_PER_SECOND = 5_000
+"""How many runs lengthen that pause by a second, up to the usual one: a sweep of them takes about a tenth of it."""
 _AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
 """Seconds between looks at a run that was hinted to have ended, or whose record is missing."""
 _AFTER_FIRST_LOOK = (0.05, 1.0)
@@ -95,6 +99,7 @@ class Watcher:
         self._pump: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = math.inf
+        self._deaf = False
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._settlers: set[asyncio.Task[None]] = set()
@@ -173,7 +178,7 @@ class Watcher:
         self._sweeper = self._loop.call_later(seconds, self._sweep, context=contextvars.Context())
 
     def _sweep(self) -> None:
-        self._sweep_in(_SWEEP_EVERY)
+        self._sweep_in(self._pause_without_hints() if self._deaf else _SWEEP_EVERY)
         for run_id in self._waits:
             self._due[run_id] = None
         self._wake.set()  # also where nobody waits any more: then the hints are not wanted either
@@ -193,10 +198,18 @@ class Watcher:
         if link is None or link is self._listening:
             return
         try:
-            self._unsubscribe = await link.subscribe(subjects.ALL_RUN_INFO, self._hear)
+            self._deaf = False
+            self._unsubscribe = await link.subscribe(subjects.ALL_RUN_INFO, self._hear, self._hints_refused)
         except ConnectionFailedError:
             return
         self._listening = link
+
+    def _hints_refused(self) -> None:
+        self._deaf = True
+        self._sweep_in(self._pause_without_hints())
+
+    def _pause_without_hints(self) -> float:
+        return min(_SWEEP_EVERY, _SWEEP_WITHOUT_HINTS + len(self._waits) / _RUNS_PER_SECOND)
 
     async def _hear(self, message: Msg) -> None:
         run = subjects.run_of_run_info(message.subject)
