@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fake_server import new_run
 
-from grctl_core.commands import Reply, ReplyError, StartCommand, TerminateCommand
+from grctl_core.commands import CancelCommand, Reply, ReplyError, StartCommand, TerminateCommand
 from grctl_core.errors import (
     ConnectionClosedError,
     DeliveryUnknownError,
@@ -43,10 +43,12 @@ class World:
         self.commands: list[TerminateCommand] = []
         self.sent = asyncio.Event()
         self.steps: list[str] = []
+        self.ending: set[str] = set()
         self.deadlines = Deadlines(
             self.look,
             self.latest,
             self.send,
+            is_ending=lambda wf_id: wf_id in self.ending,
             broker_now=self.now,
             compare_clocks=self.compare_clocks,
             reason=TIMEOUT_REASON,
@@ -315,6 +317,41 @@ async def test_a_run_that_ends_while_it_is_looked_at(quick):
     world.deadlines.uphold(world.run)
     await world.act()
     assert (world.commands, len(world.deadlines)) == ([], 0)
+
+
+async def test_a_run_that_somebody_is_ending(quick):
+    """Two commands at once, and the second would reach a run that has ended (docs/protocol.md, section 8, 5)."""
+    world = World()
+    world.ending.add(world.run.wf_id)
+    world.deadlines.uphold(world.run)
+    for _ in range(3):
+        await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 1)
+    world.ending.clear()
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+
+
+@pytest.mark.parametrize("kind", [CancelCommand, TerminateCommand])
+async def test_a_command_of_the_same_connection(quick, broker, server, connection, kind):
+    run = new_run(timeout=SHORT, started_at=datetime.now(UTC))
+    await server.put_run(run)
+    server.answer = lambda command: None if isinstance(command, kind) else server.ok(command)
+    ending = asyncio.create_task(connection.request(kind(wf_id=run.wf_id, reason="mine"), timeout=100))
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], kind):
+            await asyncio.sleep(0.001)
+        before = len(server.commands)
+        connection._deadlines.uphold(run)
+        await server.received(before + 3)  # it looks, again and again
+    assert [command.reason for command in server.commands if isinstance(command, kind)] == ["mine"]
+    assert {command.kind for command in server.commands[before:]} == {"run.describe"}
+    ending.cancel()
+    async with asyncio.timeout(20):
+        while not isinstance(server.commands[-1], TerminateCommand) or server.commands[-1].reason == "mine":
+            await asyncio.sleep(0.001)
+    assert connection._ending == {}
 
 
 async def test_a_step_of_the_wall_clock(quick, connection, monkeypatch):

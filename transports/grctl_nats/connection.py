@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -91,10 +92,12 @@ class NatsConnection:
         self._refused_hints: set[str] = set()
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
+        self._ending: Counter[str] = Counter()  # cancels and terminates under way, by workflow id
         self._deadlines = Deadlines(
             self.find_run,
             self._latest,
             self._send,
+            is_ending=lambda wf_id: wf_id in self._ending,
             broker_now=self._broker_now,
             compare_clocks=self._compare_clocks,
             reason=TIMEOUT_REASON,
@@ -213,6 +216,8 @@ class NatsConnection:
                 raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
             if type(command) is StartCommand:
                 return await self._start(command, timeout)
+            if type(command) is CancelCommand or type(command) is TerminateCommand:
+                return await self._end(command, timeout)
             return await self._send(command, timeout)
         finally:
             self._under_way -= 1
@@ -232,6 +237,16 @@ class NatsConnection:
         if begun and _is_refused(reply, run):
             self._deadlines.forget(run.id)
         return reply
+
+    async def _end(self, command: CancelCommand | TerminateCommand, timeout: float) -> Reply:
+        """Send a cancel or terminate. Meanwhile no deadline terminates the run too (safeguard 5)."""
+        self._ending[command.wf_id] += 1
+        try:
+            return await self._send(command, timeout)
+        finally:
+            self._ending[command.wf_id] -= 1
+            if not self._ending[command.wf_id]:
+                del self._ending[command.wf_id]
 
     async def _guard(self, command: Command) -> None:
         guards = self._safeguards
