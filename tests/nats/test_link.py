@@ -331,7 +331,7 @@ class TestLoss:
         await within(link.close(0.05))
         broker.thaw()
         async with asyncio.timeout(20):
-            while stream.get_write_buffer_size():
+            while not stream.is_closing():  # as soon as it has room
                 await asyncio.sleep(0.005)
         other = await linked(broker)
         await other.publish("ask.last")
@@ -343,7 +343,22 @@ class TestLoss:
         assert arrived <= {DeliveryUnknownError}
         await other.close()
         await responder.client.close()
-        broker.kill()
+
+    async def test_closing_while_the_broker_is_frozen(self, broker):
+        """It returns in time, and the socket goes when the broker goes on."""
+        before = set(streams())
+        link = await linked(broker)
+        (stream,) = set(streams()) - before
+        broker.freeze()
+        asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, 0.05)) for _ in range(64)]
+        await within(asyncio.gather(*asking, return_exceptions=True))
+        assert link._client.pending_data_size  # the driver is stuck
+        await within(link.close(0.05))
+        assert stream.get_write_buffer_size()
+        broker.thaw()
+        async with asyncio.timeout(20):
+            while not stream.is_closing():
+                await asyncio.sleep(0.005)
 
     async def test_room_that_does_not_come(self, broker):
         link = await linked(broker)

@@ -281,7 +281,8 @@ class Link:
     async def close(self, timeout: float = 2.0) -> None:
         """Close the connection; what still waits for a reply is in doubt.
 
-        It goes on when its caller is cancelled: half closed the socket would stay open, as the driver closes once.
+        It goes on when its caller is cancelled, or the peer takes in nothing and the time is over: half closed the
+        socket would stay open, as the driver closes once.
         """
         self.lose("closed")
         if self._closing is None:
@@ -290,8 +291,10 @@ class Link:
         await asyncio.shield(self._closing)
 
     async def _close(self, timeout: float) -> None:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._client.close(), timeout)
+        closing = asyncio.get_running_loop().create_task(self._client.close(), context=contextvars.Context())
+        _CLOSING.add(closing)
+        closing.add_done_callback(_closed, context=contextvars.Context())
+        await asyncio.wait([closing], timeout=timeout)
 
     async def _publish(
         self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str, within: float = _ROOM_WITHIN
@@ -366,6 +369,16 @@ class Link:
     def _watch(self) -> None:
         if self.is_up:
             self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+
+
+_CLOSING: set[asyncio.Task[None]] = set()
+"""Held until they are done, as the loop does not."""
+
+
+def _closed(closing: asyncio.Task[None]) -> None:
+    _CLOSING.discard(closing)
+    if not closing.cancelled():
+        closing.exception()  # seen: whatever it is, the link is gone
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
