@@ -9,8 +9,14 @@ import msgspec
 import pytest
 from fake_server import new_run
 
-from grctl_core.commands import Reply, StartCommand, TerminateCommand
-from grctl_core.errors import ConnectionClosedError, DeliveryUnknownError, NotSentError
+from grctl_core.commands import CancelCommand, Reply, ReplyError, StartCommand, TerminateCommand
+from grctl_core.errors import (
+    ConnectionClosedError,
+    DeliveryUnknownError,
+    InvalidInputError,
+    NotDeliveredError,
+    NotSentError,
+)
 from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import NatsConnection
 from grctl_nats import connection as connection_module
@@ -37,10 +43,12 @@ class World:
         self.commands: list[TerminateCommand] = []
         self.sent = asyncio.Event()
         self.steps: list[str] = []
+        self.ending: set[str] = set()
         self.deadlines = Deadlines(
             self.look,
             self.latest,
             self.send,
+            is_ending=lambda wf_id: wf_id in self.ending,
             broker_now=self.now,
             compare_clocks=self.compare_clocks,
             reason=TIMEOUT_REASON,
@@ -168,6 +176,19 @@ async def test_trouble_makes_it_wait(quick, trouble):
         await world.sent.wait()
     assert world.looks >= 4
     await world.deadlines.close()
+
+
+async def test_a_server_that_fails_at_the_deadline(quick, broker, server, connection):
+    """Only the word that there is no such run ends the upholding."""
+    run = new_run(timeout=SHORT, started_at=datetime.now(UTC))
+    await server.put_run(run)
+    failed = [Reply(success=False, error=ReplyError(code, "hiccup")) for code in (5000, 0)]
+    server.answer = lambda command: failed.pop() if failed else server.ok(command)
+    connection._deadlines.uphold(run)
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], TerminateCommand):
+            await asyncio.sleep(0.005)
+    assert failed == []
 
 
 async def test_a_defect_makes_it_wait_and_is_logged(quick, caplog):
@@ -298,6 +319,41 @@ async def test_a_run_that_ends_while_it_is_looked_at(quick):
     assert (world.commands, len(world.deadlines)) == ([], 0)
 
 
+async def test_a_run_that_somebody_is_ending(quick):
+    """Two commands at once, and the second would reach a run that has ended (docs/protocol.md, section 8, 5)."""
+    world = World()
+    world.ending.add(world.run.wf_id)
+    world.deadlines.uphold(world.run)
+    for _ in range(3):
+        await world.act()
+    assert (world.commands, len(world.deadlines)) == ([], 1)
+    world.ending.clear()
+    async with asyncio.timeout(20):
+        await world.sent.wait()
+    await world.deadlines.close()
+
+
+@pytest.mark.parametrize("kind", [CancelCommand, TerminateCommand])
+async def test_a_command_of_the_same_connection(quick, broker, server, connection, kind):
+    run = new_run(timeout=SHORT, started_at=datetime.now(UTC))
+    await server.put_run(run)
+    server.answer = lambda command: None if isinstance(command, kind) else server.ok(command)
+    ending = asyncio.create_task(connection.request(kind(wf_id=run.wf_id, reason="mine"), timeout=100))
+    async with asyncio.timeout(20):
+        while not server.commands or not isinstance(server.commands[-1], kind):
+            await asyncio.sleep(0.001)
+        before = len(server.commands)
+        connection._deadlines.uphold(run)
+        await server.received(before + 3)  # it looks, again and again
+    assert [command.reason for command in server.commands if isinstance(command, kind)] == ["mine"]
+    assert {command.kind for command in server.commands[before:]} == {"run.describe"}
+    ending.cancel()
+    async with asyncio.timeout(20):
+        while not isinstance(server.commands[-1], TerminateCommand) or server.commands[-1].reason == "mine":
+            await asyncio.sleep(0.001)
+    assert connection._ending == {}
+
+
 async def test_a_step_of_the_wall_clock(quick, connection, monkeypatch):
     """Somebody sets this machine's clock: the broker's goes on."""
 
@@ -326,6 +382,77 @@ async def test_over_a_connection(quick, broker, server):
         await server.end(run, RunStatus.TERMINATED, reason=server.commands[-1].reason)
         outcome = await asyncio.wait_for(connection.watch(run.ref), 20)
         assert outcome.run.status is RunStatus.TIMED_OUT
+
+
+def refused(code: int, detail: str = "") -> Reply:
+    return Reply(success=False, error=ReplyError(code, "refused", detail))
+
+
+LONG = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("code", [5000, 0, 4001])
+async def test_a_start_that_may_have_been_carried_out(server, connection, code):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: refused(code, f"workflow has active run {run.id}")
+    await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 1
+
+
+async def test_a_start_whose_caller_leaves(server, connection):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: None
+    starting = asyncio.create_task(connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20))
+    await server.received(1)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert len(connection._deadlines) == 1
+
+
+async def test_a_start_whose_answer_does_not_come(server, connection):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: None
+    with pytest.raises(DeliveryUnknownError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=0.05)
+    assert len(connection._deadlines) == 1
+
+
+@pytest.mark.parametrize("code", [4001, 4003, 4004, 4005])
+async def test_a_start_that_is_certainly_refused(server, connection, code):
+    run = new_run(timeout=LONG)
+    server.answer = lambda _: refused(code, f"workflow has active run {new_run().id}")
+    await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert [command.kind for command in server.commands] == ["run.start"]
+    assert len(connection._deadlines) == 0
+
+
+async def test_a_start_that_is_not_sent(broker, server, connection):
+    run = new_run(timeout=LONG)
+    with pytest.raises(InvalidInputError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run, input=b"x" * 2**20), timeout=20)
+    assert len(connection._deadlines) == 0
+    await server.client.close()
+    with pytest.raises(NotDeliveredError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 0
+    broker.kill()
+    with pytest.raises((NotSentError, DeliveryUnknownError)):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    connection._deadlines.forget(run.id)  # of that one, which may have come before the loss was seen
+    with pytest.raises(NotSentError):
+        await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
+    assert len(connection._deadlines) == 0
+
+
+async def test_a_refusal_of_the_second_try_says_nothing_of_the_first(server, connection):
+    run = new_run(timeout=LONG)
+    start = StartCommand(wf_id=run.wf_id, run=run)
+    server.answer = lambda _: refused(5000)
+    await connection.request(start, timeout=20)
+    server.answer = lambda _: refused(4003)
+    await connection.request(start, timeout=20)
+    assert len(connection._deadlines) == 1
 
 
 async def test_whoever_waits_upholds_it(quick, broker, server, connection):

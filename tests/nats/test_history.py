@@ -104,10 +104,18 @@ async def test_of_this_run_alone(server, connection, run):
     assert [event.kind for event in await read(connection, run.ref)] == ["run.started"]
 
 
-async def test_a_record_that_is_none(server, connection, run):
-    await server.put(subjects.history(run.ref), b"\xc1")
-    with pytest.raises(DecodeError):
-        await read(connection, run.ref)
+@pytest.mark.parametrize("follow", [False, True])
+async def test_a_record_that_is_none(server, connection, run, follow):
+    """What lies before it comes, and the error says where it is."""
+    await server.put_event(run.ref, "second")
+    seq = await server.put(subjects.history(run.ref), b"\xc1")
+    await server.put_event(run.ref, "fourth")
+    kinds = []
+    with pytest.raises(DecodeError, match=f"event {seq} in the history of run {run.id} of workflow 'w': "):
+        async with asyncio.timeout(30), contextlib.aclosing(connection.history(run.ref, follow=follow)) as events:
+            async for event in events:
+                kinds.append(event.kind)  # noqa: PERF401 - those before the error count
+    assert kinds == ["run.started", "second"]
 
 
 class TestFollow:
@@ -201,9 +209,9 @@ class TestFollow:
     async def test_leaving(self, server, connection, run):
         events = connection.history(run.ref, follow=True)
         await anext(events)
-        pumps = len(connection._uplink.link._pumps)
+        pumps = len(connection._uplink.link._subscriptions)
         await events.aclose()
-        assert len(connection._uplink.link._pumps) == pumps - 1
+        assert len(connection._uplink.link._subscriptions) == pumps - 1
 
     async def test_being_cancelled(self, server, connection, run):
         reader = Reader(connection, run.ref)

@@ -88,6 +88,11 @@ async def within(awaitable: Any) -> Any:
         return await awaitable
 
 
+def streams() -> list[asyncio.WriteTransport]:
+    """List the sockets that this process writes to."""
+    return [found for found in gc.get_objects() if isinstance(found, asyncio.WriteTransport)]
+
+
 class TestFates:
     async def test_a_reply(self, link, responder):
         message = await link.request("ask.x", b"body", {"a": "b"}, LONG)
@@ -299,17 +304,83 @@ class TestLoss:
         broker.freeze()
         asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, LONG)) for _ in range(32)]
         for error in await within(asyncio.gather(*asking, return_exceptions=True)):
-            assert type(error) is DeliveryUnknownError
+            assert type(error) in (DeliveryUnknownError, NotSentError)
         await within(link.close(0.05))
         assert nothing_waits(link)
         broker.kill()
+
+    @pytest.mark.parametrize("size", [1_000_000, 20_000])
+    async def test_a_broker_that_thaws_gets_nothing_that_was_not_sent(self, broker, monkeypatch, size):
+        """And what the driver still holds for it, to be sent then, is bounded."""
+        monkeypatch.setattr(dial_module, "_PING_EVERY", 0.2)
+        monkeypatch.setattr(link_module, "_WATCH_EVERY", 0.05)
+        responder = await responding(broker)
+        responder.answers = []
+        before = set(streams())
+        link = await linked(broker)
+        (stream,) = set(streams()) - before
+        broker.freeze()
+        body = b"x" * size
+        count = 64_000_000 // size  # the kernel takes ten million or so
+        asking = [asyncio.create_task(link.request(f"ask.{n}", body, None, LONG)) for n in range(count)]
+        errors = await within(asyncio.gather(*asking, return_exceptions=True))
+        fates = {f"ask.{n}": type(error) for n, error in enumerate(errors)}
+        assert set(fates.values()) == {DeliveryUnknownError, NotSentError}
+        held = stream.get_write_buffer_size() + link._client.pending_data_size
+        assert 0 < held <= 2 * max(link_module._MOST_UNSENT, size) + 200_000
+        await within(link.close(0.05))
+        broker.thaw()
+        async with asyncio.timeout(20):
+            while not stream.is_closing():  # as soon as it has room
+                await asyncio.sleep(0.005)
+        other = await linked(broker)
+        await other.publish("ask.last")
+        async with asyncio.timeout(20):
+            while not responder.messages or responder.messages[-1].subject != "ask.last":
+                responder.came.clear()
+                await responder.came.wait()
+        arrived = {fates[message.subject] for message in responder.messages[:-1]}
+        assert arrived <= {DeliveryUnknownError}
+        await other.close()
+        await responder.client.close()
+
+    async def test_closing_while_the_broker_is_frozen(self, broker):
+        """It returns in time, and the socket goes when the broker goes on."""
+        before = set(streams())
+        link = await linked(broker)
+        (stream,) = set(streams()) - before
+        broker.freeze()
+        asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, 0.05)) for _ in range(64)]
+        await within(asyncio.gather(*asking, return_exceptions=True))
+        assert link._client.pending_data_size  # the driver is stuck
+        await within(link.close(0.05))
+        assert stream.get_write_buffer_size()
+        broker.thaw()
+        async with asyncio.timeout(20):
+            while not stream.is_closing():
+                await asyncio.sleep(0.005)
+
+    async def test_room_that_does_not_come(self, broker):
+        link = await linked(broker)
+        broker.freeze()
+        asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, 0.05)) for _ in range(64)]
+        errors = await within(asyncio.gather(*asking, return_exceptions=True))
+        assert {type(error) for error in errors} == {DeliveryUnknownError, NotSentError}
+        assert any("has taken in nothing for 0.05 s" in str(error) for error in errors)
+        broker.kill()
+        await within(link.close())
+
+    async def test_a_burst_beyond_it_is_sent_in_order(self, link, responder):
+        asking = [asyncio.create_task(link.request(f"ask.{n}", b"x" * 100_000, None, LONG)) for n in range(100)]
+        await within(asyncio.gather(*asking))
+        assert [message.subject for message in responder.messages] == [f"ask.{n}" for n in range(100)]
 
     async def test_a_frozen_broker_and_a_timeout(self, broker):
         link = await linked(broker)
         broker.freeze()
         asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, 0.05)) for _ in range(32)]
         for error in await within(asyncio.gather(*asking, return_exceptions=True)):
-            assert type(error) is DeliveryUnknownError
+            assert type(error) in (DeliveryUnknownError, NotSentError)
         asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, LONG)) for _ in range(32)]
         await asyncio.sleep(0)
         for task in asking:
@@ -449,6 +520,37 @@ async def test_subscriptions(link, responder):
     await link.publish("news", b"2")
     await link.request("ask.x", b"", None, LONG)
     assert heard == [b"1"]
+
+
+async def test_subscribing_does_not_look_at_all_tasks(link, responder, monkeypatch):
+    """There may be ten thousands, and as many subscribers."""
+    looks = []
+    monkeypatch.setattr(asyncio, "all_tasks", lambda *_: looks.append(1) or set())
+    for _ in range(3):
+        await (await link.subscribe("news", responder.hear))()
+    assert looks == []
+    monkeypatch.undo()
+
+
+async def test_subscriptions_end_with_the_link(broker, monkeypatch):
+    """The driver leaves their tasks behind where it is stuck."""
+    monkeypatch.setattr(dial_module, "_PING_EVERY", 0.05)
+    monkeypatch.setattr(link_module, "_WATCH_EVERY", 0.05)
+    link = await linked(broker)
+
+    async def hear(_: Any) -> None: ...
+
+    before = asyncio.all_tasks()
+    for n in range(5):
+        await link.subscribe(f"news.{n}", hear)
+    pumps = asyncio.all_tasks() - before
+    assert len(pumps) == 5
+    broker.freeze()
+    asking = [asyncio.create_task(link.request("ask.x", b"x" * 1_000_000, None, LONG)) for _ in range(64)]
+    await within(asyncio.gather(*asking, return_exceptions=True))
+    await within(asyncio.wait(pumps))
+    await within(link.close(0.05))
+    broker.kill()
 
 
 async def test_numbers_rise(broker):

@@ -9,7 +9,16 @@ import msgspec
 import pytest
 from fake_server import NOW, new_run
 
-from grctl_core.commands import CancelCommand, DescribeCommand, EventCommand, Reply, StartCommand, TerminateCommand
+from grctl_core.commands import (
+    CancelCommand,
+    DescribeCommand,
+    ErrorCode,
+    EventCommand,
+    Reply,
+    ReplyError,
+    StartCommand,
+    TerminateCommand,
+)
 from grctl_core.errors import DeliveryUnknownError, InvalidInputError, NotSentError, WorkflowFinishedError
 from grctl_core.run import RunStatus
 from grctl_nats import NatsConnection, Safeguards, subjects
@@ -64,6 +73,30 @@ class TestCancel:
             await server.put_run(new_run(started_at=None, status="failed"))
         await connection.request(CancelCommand(wf_id="w"), timeout=20)
         assert kinds(server) == ["run.describe", "run.cancel"]
+
+    @pytest.mark.parametrize("code", [ErrorCode.INTERNAL, ErrorCode.PANIC, ErrorCode.BAD_MESSAGE, None])
+    async def test_a_failed_look_is_no_word_on_the_run(self, server, connection, code):
+        run = new_run(started_at=None)
+        await server.put_run(run)
+        failed = Reply(success=False, error=None if code is None else ReplyError(code, "hiccup"))
+
+        def answer(command):
+            return failed if server.commands[:2] == [command] else server.ok(command)
+
+        server.answer = answer
+        cancelling = asyncio.create_task(connection.request(CancelCommand(wf_id="w"), timeout=20))
+        await server.received(3)
+        assert set(kinds(server)) == {"run.describe"}
+        await server.put_run(msgspec.structs.replace(run, started_at=NOW))
+        assert (await asyncio.wait_for(cancelling, 20)).success
+
+    async def test_looks_that_always_fail(self, broker, server):
+        await server.put_run(new_run(started_at=None))
+        server.answer = lambda _: Reply(success=False, error=ReplyError(ErrorCode.INTERNAL, "hiccup"))
+        async with await NatsConnection.open(broker.url, safeguards=Safeguards(begun_within=0.03)) as connection:
+            with pytest.raises(NotSentError, match=r"does not say within .* hiccup.* A terminate works at once"):
+                await connection.request(CancelCommand(wf_id="w"), timeout=20)
+        assert set(kinds(server)) == {"run.describe"}
 
     async def test_without_it(self, server, bare):
         await server.put_run(new_run(started_at=None))

@@ -24,6 +24,7 @@ from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.protocols import ConnectionEvent
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import NatsConnection, subjects, wire
+from grctl_nats import history as history_module
 from grctl_nats import watcher as watcher_module
 from grctl_nats.records import Record
 
@@ -171,6 +172,61 @@ class TestEnds:
         await server.end(run, result=1)
         await within(waiting)
 
+    async def test_a_long_history_is_not_read_from_its_beginning(self, server, connection, monkeypatch):
+        """The record of the end was replaced: the state record says where the end is."""
+        run = new_run()
+        subject = subjects.history(run.ref)
+        await server.put_many([(subject, event_body(run.ref, "task.completed", result=n)) for n in range(500)])
+        await server.end(run, result=5)
+        await server.put_run(msgspec.structs.replace(run, status=None, started_at=None))
+        reads = []
+        ask = connection._records._ask
+
+        async def counting(*args):
+            reads.append(args)
+            return await ask(*args)
+
+        monkeypatch.setattr(connection._records, "_ask", counting)
+        outcome = await within(connection.watch(run.ref))
+        assert msgspec.msgpack.decode(outcome.result) == 5
+        assert len(reads) < 20
+
+    async def test_an_end_that_lies_elsewhere_in_a_long_history(self, server, connection):
+        run = new_run()
+        subject = subjects.history(run.ref)
+        await server.end(run, result=5)
+        await server.put_many([(subject, event_body(run.ref, "task.completed", result=n)) for n in range(500)])
+        await server.put_state(run.ref, "complete")
+        await server.put_run(msgspec.structs.replace(run, status=None, started_at=None))
+        assert msgspec.msgpack.decode((await within(connection.watch(run.ref))).result) == 5
+
+    async def test_one_end_that_takes_long_keeps_no_other_waiting(self, server, connection, monkeypatch):
+        odd, other = await going_on(server, "odd"), await going_on(server, "other")
+        reading = asyncio.Event()
+        read_outcome = watcher_module.read_outcome
+
+        async def slow(records, info, seq):
+            if info.wf_id == "odd":
+                reading.set()
+                await asyncio.get_running_loop().create_future()
+            return await read_outcome(records, info, seq)
+
+        monkeypatch.setattr(watcher_module, "read_outcome", slow)
+        stuck, waiting = connection.watch(odd.ref), connection.watch(other.ref)
+        await settled(connection)
+        await server.end(odd)
+        async with asyncio.timeout(20):
+            await reading.wait()
+        await server.end(other, result=1)
+        assert (await within(waiting)).run.status is RunStatus.COMPLETED
+        for _ in range(3):
+            connection._watcher._sweep()
+            await settled(connection)
+        assert len(connection._watcher._settlers) == 1  # once, however often it is looked at
+        await connection.close()
+        with pytest.raises(ConnectionClosedError):
+            await stuck
+
 
 class TestHints:
     async def test_one_that_comes_before_the_storage(self, server, connection):
@@ -270,7 +326,7 @@ class TestHints:
     async def test_nobody_listens_where_nobody_waits(self, server, monkeypatch):
         monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 0.05)
         async with await NatsConnection.open(server.url) as connection:
-            pumps = connection._uplink.link._pumps
+            pumps = connection._uplink.link._subscriptions
             before = len(pumps)
             for _ in range(2):
                 run = await going_on(server)
@@ -300,11 +356,11 @@ class TestHints:
             watching = connection.watch(runs[0].ref)
             await settled(connection)
             tasks = len(asyncio.all_tasks())
-            pumps = len(connection._uplink.link._pumps)
+            pumps = len(connection._uplink.link._subscriptions)
             waits = [watching, *(connection.watch(run.ref) for run in runs[1:])]
             await settled(connection)
             assert len(asyncio.all_tasks()) == tasks
-            assert len(connection._uplink.link._pumps) == pumps
+            assert len(connection._uplink.link._subscriptions) == pumps
             assert len(connection._watcher) == 10_000
             for number, run in enumerate(runs[:50]):
                 await server.end(run, result=number)
@@ -314,6 +370,82 @@ class TestHints:
                 waiting.cancel()
             await asyncio.sleep(0)
             assert len(connection._watcher) == 0
+
+
+class TestRefusedHints:
+    """The login may read what is stored, and not listen."""
+
+    USERS = [  # noqa: RUF012
+        {"user": "all", "password": "x"},
+        {"user": "some", "password": "x", "permissions": {"subscribe": {"deny": ["grctl_run.>", "grctl_history.>"]}}},
+    ]
+
+    @pytest.fixture
+    async def server(self):
+        async with Broker({"authorization": {"users": self.USERS}}) as broker:  # noqa: SIM117 - it has the address
+            async with FakeServer(broker.url, user="all", password="x") as server:
+                yield server
+
+    @pytest.fixture
+    async def deaf(self, server):
+        async with await NatsConnection.open(server.url, user="some", password="x") as connection:
+            yield connection
+
+    async def test_ends_are_looked_for_sooner_and_one_warning_says_so(self, server, deaf, monkeypatch, caplog):
+        monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 1_000.0)
+        monkeypatch.setattr(watcher_module, "_SWEEP_WITHOUT_HINTS", 0.05)
+        for number in range(3):
+            run = await going_on(server, f"w{number}")
+            waiting = deaf.watch(run.ref)
+            deaf._watcher._waits[run.id].pauses = iter(())  # only sweeps can find the end
+            await settled(deaf)
+            async with asyncio.timeout(20):
+                while not deaf._watcher._deaf:
+                    await asyncio.sleep(0.005)
+            await server.end(run)
+            await within(waiting)
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert f"refuses the subscription to {subjects.ALL_RUN_INFO!r}" in warning
+
+    async def test_a_new_link_may_hear_them(self, server, deaf):
+        waiting = deaf.watch((await going_on(server)).ref)
+        async with asyncio.timeout(20):
+            while not deaf._watcher._deaf:
+                await asyncio.sleep(0.005)
+            link = deaf._uplink.link
+            link.lose("a test")
+            while deaf._uplink._link is link or not deaf._watcher._deaf:
+                await asyncio.sleep(0.005)
+        waiting.cancel()
+
+    def test_many_runs_are_looked_for_less_often(self, monkeypatch):
+        watcher = object.__new__(watcher_module.Watcher)
+        pauses = []
+        for count in (0, 10_000, 10_000_000):
+            watcher._waits = range(count)
+            pauses.append(watcher._pause_without_hints())
+        assert pauses == [2.0, 4.0, 30.0]
+
+    async def test_histories_are_followed_with_one_warning(self, server, deaf, monkeypatch, caplog):
+        monkeypatch.setattr(history_module, "_LOOK_EVERY", 1_000.0)
+        monkeypatch.setattr(history_module, "_LOOK_WITHOUT_HINTS", 0.05)
+        for pauses in ("_AFTER_LISTENING", "_AFTER_HINT"):
+            monkeypatch.setattr(history_module, pauses, ())
+        runs = [await going_on(server, f"w{number}") for number in range(3)]
+
+        async def follow(run: RunInfo) -> list[str]:
+            return [event.kind async for event in deaf.history(run.ref, follow=True)]
+
+        following = [asyncio.create_task(follow(run)) for run in runs]
+        async with asyncio.timeout(20):
+            while not caplog.records:
+                await asyncio.sleep(0.005)
+        for run in runs:
+            await server.end(run)
+        async with asyncio.timeout(20):
+            assert await asyncio.gather(*following) == [["run.completed"]] * 3
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert "refuses the subscription to 'grctl_history." in warning
 
 
 class TestTrouble:

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import warnings
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -20,17 +21,26 @@ from grctl_core.commands import (
     CancelCommand,
     Command,
     DescribeCommand,
+    ErrorCode,
     EventCommand,
     Reply,
     StartCommand,
     TerminateCommand,
 )
 from grctl_core.durations import Duration, to_seconds
-from grctl_core.errors import DecodeError, DeliveryUnknownError, EventLoopError, NotSentError
+from grctl_core.errors import (
+    DecodeError,
+    DeliveryUnknownError,
+    EventLoopError,
+    InvalidInputError,
+    NotDeliveredError,
+    NotSentError,
+)
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.wire import refusal
 from grctl_core.workflow_type import TypeInfo
 from grctl_nats import safeguards, subjects, wire
 from grctl_nats.deadlines import Deadlines
@@ -48,6 +58,9 @@ from grctl_nats.watcher import Watcher
 __all__ = ["NatsConnection", "open_url"]
 
 _log = logging.getLogger("grctl.nats")
+
+_CERTAIN = frozenset({ErrorCode.FINISHED, ErrorCode.TYPE_NOT_REGISTERED, ErrorCode.BAD_MESSAGE})
+"""Codes of a refused start that say for certain that nothing was started."""
 
 _CAPABILITIES = Capabilities(queries=False, workflow_timeout=False)
 
@@ -76,12 +89,15 @@ class NatsConnection:
         self._seen = LatestRuns()
         self._ended = LatestRuns()
         self._warned = False
+        self._refused_hints: set[str] = set()
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
+        self._ending: Counter[str] = Counter()  # cancels and terminates under way, by workflow id
         self._deadlines = Deadlines(
             self.find_run,
             self._latest,
             self._send,
+            is_ending=lambda wf_id: wf_id in self._ending,
             broker_now=self._broker_now,
             compare_clocks=self._compare_clocks,
             reason=TIMEOUT_REASON,
@@ -198,19 +214,39 @@ class NatsConnection:
                 await self._guard(command)
             except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
                 raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            reply = await self._send(command, timeout)
-        except DeliveryUnknownError:
             if type(command) is StartCommand:
-                # should it have been started nevertheless
-                self._deadlines.uphold(command.run, started_here=True)
-            raise
+                return await self._start(command, timeout)
+            if type(command) is CancelCommand or type(command) is TerminateCommand:
+                return await self._end(command, timeout)
+            return await self._send(command, timeout)
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-        if type(command) is StartCommand and reply.success:
-            self._deadlines.uphold(command.run, started_here=True)
+
+    async def _start(self, command: StartCommand, timeout: float) -> Reply:
+        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
+        run = command.run
+        begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
+        try:
+            reply = await self._send(command, timeout)
+        except (NotSentError, NotDeliveredError, InvalidInputError):
+            if begun:
+                self._deadlines.forget(run.id)
+            raise
+        if begun and _is_refused(reply, run):
+            self._deadlines.forget(run.id)
         return reply
+
+    async def _end(self, command: CancelCommand | TerminateCommand, timeout: float) -> Reply:
+        """Send a cancel or terminate. Meanwhile no deadline terminates the run too (safeguard 5)."""
+        self._ending[command.wf_id] += 1
+        try:
+            return await self._send(command, timeout)
+        finally:
+            self._ending[command.wf_id] -= 1
+            if not self._ending[command.wf_id]:
+                del self._ending[command.wf_id]
 
     async def _guard(self, command: Command) -> None:
         guards = self._safeguards
@@ -335,6 +371,7 @@ class NatsConnection:
         if self._safeguards.second_reply_warning:
             link.on_second_reply = lambda: self._second_reply(link.server)
         link.on_dropped = self._watcher.hints_lost
+        link.on_hints_refused = lambda subject: self._hints_refused(link.server, subject)
 
     def _changed(self, link: Link | None) -> None:
         if link is not None:
@@ -358,6 +395,18 @@ class NatsConnection:
                 server,
             )
 
+    def _hints_refused(self, server: str, subject: str) -> None:
+        """Warn, once for each kind of hint: each follower has a subject of its own."""
+        kind = subject.partition(".")[0]
+        if kind not in self._refused_hints:
+            self._refused_hints.add(kind)
+            _log.warning(
+                "the broker %s refuses the subscription to %r: ends and events are seen only by looking again and "
+                "again, seconds late. Have its administrator permit it",
+                server,
+                subject,
+            )
+
     def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:
         if future.cancelled() or future.exception() is not None:
             return
@@ -366,7 +415,18 @@ class NatsConnection:
         self._ended.put(run.ref)
 
     async def _latest(self, wf_id: str) -> RunInfo | None:
-        return (await self._send(DescribeCommand(wf_id=wf_id))).run
+        """Return the latest run of the id by the server's word; None only where it says that there is none.
+
+        Raises:
+            RefusedError: it said neither.
+
+        """
+        reply = await self._send(DescribeCommand(wf_id=wf_id))
+        if reply.success and reply.run is not None:
+            return reply.run
+        if reply.error is not None and reply.error.code == ErrorCode.NOT_FOUND:
+            return None
+        raise refusal(reply, "describe", RunRef(wf_id, ""), changes_state=False)
 
     async def _compare_clocks(self, records: Records | None = None) -> None:
         state = await (records or self._records).state()
@@ -407,6 +467,18 @@ class _Shared(msgspec.Struct):
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
+
+
+def _is_refused(reply: Reply, run: RunInfo) -> bool:
+    """Whether a reply to a start says that this run was certainly not started.
+
+    Codes 5000 and 0 leave it open, and the active run of a 4001 may be this one, of a start that came twice.
+    """
+    if reply.success or reply.error is None:
+        return False
+    if reply.error.code == ErrorCode.ALREADY_RUNNING:
+        return run.id not in reply.error.detail
+    return reply.error.code in _CERTAIN
 
 
 def _see(task: asyncio.Task[Any]) -> None:

@@ -63,6 +63,7 @@ class Deadlines:
         look: returns the stored record of exactly this run.
         latest: returns the latest run of the id, by the server's word.
         terminate: sends a command.
+        is_ending: whether a cancel or terminate of the id is under way: then it is left to that one.
         broker_now: returns the broker's time, as it was last compared with ours.
         compare_clocks: compares them afresh.
         reason: how the reason of the terminate begins.
@@ -74,6 +75,7 @@ class Deadlines:
         latest: Callable[[str], Awaitable[RunInfo | None]],
         terminate: Callable[[TerminateCommand], Awaitable[Reply]],
         *,
+        is_ending: Callable[[str], bool],
         broker_now: Callable[[], datetime],
         compare_clocks: Callable[[], Awaitable[None]],
         reason: str,
@@ -81,6 +83,7 @@ class Deadlines:
         self._look = look
         self._latest = latest
         self._terminate = terminate
+        self._is_ending = is_ending
         self._broker_now = broker_now
         self._compare_clocks = compare_clocks
         self._reason = reason
@@ -92,13 +95,14 @@ class Deadlines:
     def __len__(self) -> int:
         return len(self._upheld)
 
-    def uphold(self, run: RunInfo, *, started_here: bool = False) -> None:
-        """Uphold the run's timeout, if it has one, and nobody here does so already."""
+    def uphold(self, run: RunInfo, *, started_here: bool = False) -> bool:
+        """Uphold the run's timeout; False where it has none, or it is upheld here already."""
         if self._closed or run.timeout is None or run.is_finished or run.id in self._upheld:
-            return
+            return False
         later = 0.0 if started_here else random.uniform(*_OTHERS_LATER)
         deadline = self._upheld[run.id] = _Deadline(run, run.timeout, later)
         self._arm(deadline, self._until(run.started_at or self._broker_now(), deadline))
+        return True
 
     def forget(self, run_id: str) -> None:
         """Stop upholding: the run has ended."""
@@ -153,7 +157,7 @@ class Deadlines:
         latest = await self._latest(run.wf_id)
         if latest is None or latest.id != run.run_id or latest.is_finished:
             return None
-        if self._is_upheld(deadline):
+        if self._is_upheld(deadline) and not self._is_ending(run.wf_id):
             reason = f"{self._reason}: it took longer than {deadline.timeout}"
             await self._terminate(TerminateCommand(wf_id=run.wf_id, reason=reason))
         return _AGAIN  # accepted is not effective: look whether it has ended

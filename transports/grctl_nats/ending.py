@@ -10,7 +10,7 @@ from grctl_core.history import TERMINAL_KINDS
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import subjects, wire
-from grctl_nats.records import Records
+from grctl_nats.records import Record, Records
 
 __all__ = ["TIMEOUT_REASON", "has_ended", "read_outcome"]
 
@@ -20,6 +20,9 @@ as a timeout."""
 
 _TERMINAL_STATES = frozenset({"complete", "fail", "cancel", "terminate", "timeout"})
 _LATE_EVENTS = 8
+_BATCH_LENGTH = 16
+"""Sequences before a terminal state record at which to look for the terminal event: they are in one batch."""
+_PAGE = 256
 
 
 class _Ending(msgspec.Struct):
@@ -41,8 +44,12 @@ async def has_ended(records: Records, info: RunInfo) -> bool:
         return True
     if info.status is not None:
         return False
+    return await _terminal_state(records, info) is not None
+
+
+async def _terminal_state(records: Records, info: RunInfo) -> Record | None:
     state = await records.last(subjects.run_state(info.ref))
-    return state is not None and wire.decode_run_state(state.body).kind in _TERMINAL_STATES
+    return state if state is not None and wire.decode_run_state(state.body).kind in _TERMINAL_STATES else None
 
 
 async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
@@ -58,21 +65,45 @@ async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutc
         ConnectionFailedError, DeliveryUnknownError: the broker could not be asked.
 
     """
-    run = info.ref
-    if info.status is None:
-        if not await has_ended(records, info):
-            return None
-        seq = 1  # the record was written after the end
-    subject = subjects.history(run)
-    record = await records.next(subject, seq)
-    for _ in range(_LATE_EVENTS if seq > 1 else 1_000_000):
+    if info.status is not None:
+        return await _near(records, info, seq) or await _from_records(records, info)
+    # The record was written after the end, and says nothing of it.
+    state = await _terminal_state(records, info)
+    if state is None:
+        return None
+    near = await _near(records, info, max(1, state.seq - _BATCH_LENGTH))
+    return near or await _anywhere(records, info) or await _from_records(records, info)
+
+
+async def _near(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
+    """Look for the terminal event among the next few of the history, from a sequence on."""
+    subject = subjects.history(info.ref)
+    for _ in range(_LATE_EVENTS):
+        record = await records.next(subject, seq)
         if record is None:
             break
-        event = wire.decode_event(record.body, record.seq)
-        if event.kind in TERMINAL_KINDS:
-            return _from_event(info, TERMINAL_KINDS[event.kind], event.encoded)
-        record = await records.next(subject, record.seq + 1)
-    return await _from_records(records, info)
+        if (outcome := _of_event(info, record)) is not None:
+            return outcome
+        seq = record.seq + 1
+    return None
+
+
+async def _anywhere(records: Records, info: RunInfo) -> EncodedOutcome | None:
+    """Look for the terminal event in all of the history, however long."""
+    subject = subjects.history(info.ref)
+    seq = 1
+    while page := await records.page(subject, seq, _PAGE):
+        for record in page:
+            if (outcome := _of_event(info, record)) is not None:
+                return outcome
+        seq = page[-1].seq + 1
+    return None
+
+
+def _of_event(info: RunInfo, record: Record) -> EncodedOutcome | None:
+    event = wire.decode_event(record.body, record.seq)
+    status = TERMINAL_KINDS.get(event.kind)
+    return None if status is None else _from_event(info, status, event.encoded)
 
 
 def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutcome:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from grctl_core.errors import (
+    DecodeError,
     DeliveryUnknownError,
     NotSentError,
     UnsupportedOperationError,
@@ -17,7 +18,7 @@ from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef
 from grctl_nats import subjects, wire
 from grctl_nats.ending import has_ended
-from grctl_nats.records import Records
+from grctl_nats.records import Record, Records
 from grctl_nats.uplink import Uplink
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ __all__ = ["find_run_info", "read_history"]
 _PAGE = 256
 _LOOK_EVERY = 5.0
 """Seconds after which a follower looks again without a hint: hints can be lost."""
+_LOOK_WITHOUT_HINTS = 1.0
+"""Seconds after which it does where the broker refuses to let it hear any."""
 _AFTER_HINT = (0.005, 0.02, 0.08, 0.32)
 """Seconds between looks after a hint: it can come before the storage shows what it hints at."""
 _AFTER_LISTENING = (0.05, 1.0)
@@ -66,14 +69,12 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             if follow:
                 await hints.listen()  # before looking, or what comes in between would be missed
 
-            async def page(seq: int = next_seq) -> list[HistoryEvent]:
-                return [wire.decode_event(r.body, r.seq) for r in await records.page(subject, seq, _PAGE)]
-
-            events = await _through_losses(uplink, records, page, for_ever=follow)
-            for event in events:
-                yield event
-            if events:
-                next_seq = events[-1].seq + 1
+            page = functools.partial(records.page, subject, next_seq, _PAGE)
+            found = await _through_losses(uplink, records, page, for_ever=follow)
+            for record in found:
+                yield _decode(run, record)  # one that cannot be decoded withholds none before it
+            if found:
+                next_seq = found[-1].seq + 1
                 continue
             if ended or (not follow and next_seq > 1):
                 return  # what was stored when the run had ended has been read after that
@@ -90,6 +91,15 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
                 await hints.wait()
     finally:
         await hints.stop()
+
+
+def _decode(run: RunRef, record: Record) -> HistoryEvent:
+    try:
+        return wire.decode_event(record.body, record.seq)
+    except DecodeError as error:
+        raise DecodeError(
+            f"event {record.seq} in the history of run {run.run_id} of workflow {run.wf_id!r}: {error}"
+        ) from error
 
 
 async def _through_losses(uplink: Uplink, records: Records, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:
@@ -122,6 +132,7 @@ class _Hints:
         self._link: Link | None = None
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._pauses: Iterator[float] = iter(())
+        self._deaf = False
 
     async def listen(self) -> None:
         """Subscribe, unless that is done already over the present link."""
@@ -130,7 +141,8 @@ class _Hints:
             if link is self._link:
                 return
             try:
-                self._unsubscribe = await link.subscribe(self._subject, self._hear)
+                self._deaf = False
+                self._unsubscribe = await link.subscribe(self._subject, self._hear, self._refused)
             except NotSentError:
                 continue
             self._link = link
@@ -141,10 +153,10 @@ class _Hints:
         """Wait until something may be new."""
         if self._link is None:
             return
-        pause = next(self._pauses, None)
+        pause = next(self._pauses, _LOOK_WITHOUT_HINTS if self._deaf else _LOOK_EVERY)
         self._link.lost.add_done_callback(self._link_lost)
         try:
-            async with asyncio.timeout(_LOOK_EVERY if pause is None else pause):
+            async with asyncio.timeout(pause):
                 await self._heard.wait()
         except TimeoutError:
             pass
@@ -161,6 +173,10 @@ class _Hints:
 
     async def _hear(self, _: Msg) -> None:
         self._heard.set()
+
+    def _refused(self) -> None:
+        self._deaf = True
+        self._heard.set()  # or it would wait on for a hint first
 
     def _link_lost(self, _: asyncio.Future[None]) -> None:
         self._heard.set()

@@ -14,7 +14,7 @@ import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -41,6 +41,14 @@ _WATCH_EVERY = 0.5
 """Seconds between two looks at whether the driver still has its connection: it can close without saying so at once,
 stuck in flushing to a peer that does not read."""
 
+_MOST_UNSENT = 512 * 1024
+"""Bytes that may lie at the driver unsent; more waits here, where it can be taken back. What a lost link still holds is
+sent when a broker that only hung goes on: nobody can call it back from the driver, and even less from the kernel. The
+driver holds twice this at most, or two messages where these are larger: as much again may be stuck in its writing."""
+_ROOM_WITHIN = 5.0
+"""Seconds that a message without a timeout of its own waits for that."""
+_LONGEST_PAUSE = 0.02
+
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
@@ -55,6 +63,7 @@ class Link:
         inbox: the subject below which the replies come.
         on_second_reply: called when a request was answered twice (docs/protocol.md, section 8, 10).
         on_dropped: called for each message that the driver dropped, as it came faster than it was taken in.
+        on_hints_refused: called with each subject of :meth:`subscribe` that the broker refuses to let us hear.
         on_lost: called once, in the moment in which the loss is first seen, whoever sees it.
         lost: done when the connection is; nothing is sent from then on.
         max_payload: the largest message that the broker takes, headers included, in bytes.
@@ -65,6 +74,7 @@ class Link:
         self.inbox = inbox
         self.on_second_reply: Callable[[], None] | None = None
         self.on_dropped: Callable[[], None] | None = None
+        self.on_hints_refused: Callable[[str], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.number = next(_NUMBERS)
         self.server = server
@@ -77,7 +87,9 @@ class Link:
         self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
-        self._pumps: set[asyncio.Task[Any]] = set()
+        self._subscriptions: set[Subscription] = set()
+        self._hearers: dict[str, list[Callable[[], None]]] = {}
+        self._queue = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -96,33 +108,52 @@ class Link:
         await self._subscribe(f"{self.inbox}.*", self._replied)
         self._watch()
 
-    async def subscribe(self, subject: str, callback: MessageCallback) -> Callable[[], Awaitable[None]]:
+    async def subscribe(
+        self, subject: str, callback: MessageCallback, refused: Callable[[], None] | None = None
+    ) -> Callable[[], Awaitable[None]]:
         """Subscribe until the link is lost; returns what ends it.
+
+        Args:
+            subject: what to hear.
+            callback: called with each message.
+            refused: called when the broker says that we may not hear it, which it does later.
 
         Raises:
             NotSentError: the link is lost.
 
         """
         self._check_up()
-        subscription, pumps = await self._subscribe(subject, callback)
+        key = subject.lower()
+        if refused is not None:
+            self._hearers.setdefault(key, []).append(refused)
+
+        def forget() -> None:
+            hearers = self._hearers.get(key, [])
+            if refused in hearers:
+                hearers.remove(refused)
+            if not hearers:
+                self._hearers.pop(key, None)
+
+        try:
+            subscription = await self._subscribe(subject, callback)
+        except BaseException:
+            forget()
+            raise
 
         async def unsubscribe() -> None:
-            self._pumps -= pumps
+            forget()
+            self._subscriptions.discard(subscription)
             with contextlib.suppress(Exception):  # a lost link has no subscriptions
                 await subscription.unsubscribe()
 
         return unsubscribe
 
-    async def _subscribe(self, subject: str, callback: MessageCallback) -> tuple[Subscription, set[asyncio.Task[Any]]]:
-        """Subscribe, and note the task that the driver makes for it.
-
-        The driver forgets to end it where it is stuck in sending to a peer that does not read.
-        """
-        before = asyncio.all_tasks()
+    async def _subscribe(self, subject: str, callback: MessageCallback) -> Subscription:
         subscription = await self._client.subscribe(subject, cb=callback)
-        pumps = {task for task in asyncio.all_tasks() - before if _is_pump(task)}
-        self._pumps |= pumps
-        return subscription, pumps
+        self._subscriptions.add(subscription)
+        if self.lost.done():
+            self._end_pumps()
+        return subscription
 
     async def request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
         """Send a request and return the one reply.
@@ -131,11 +162,11 @@ class Link:
             subject: where to.
             body: what to send.
             headers: message headers; None for none, as an empty map still costs a frame.
-            timeout: seconds from the sending.
+            timeout: seconds from the sending; as many again may go by before it, where the broker takes in nothing.
 
         Raises:
             InvalidInputError: body and headers are too large for the broker.
-            NotSentError: nothing was sent.
+            NotSentError: nothing was sent: the link is lost, or the broker takes in nothing.
             NotDeliveredError: nobody listens there.
             DeliveryUnknownError: it was sent, and no reply came; in time, or before the link was lost.
             AccessDeniedError: the broker refuses the subject.
@@ -146,7 +177,7 @@ class Link:
         reply: asyncio.Future[Msg] = loop.create_future()
         self._waiting[token] = (subject, reply)
         try:
-            await self._publish(subject, body, headers, f"{self.inbox}.{token}")
+            await self._publish(subject, body, headers, f"{self.inbox}.{token}", timeout)
             # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
             timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
             try:
@@ -200,6 +231,12 @@ class Link:
         for subject, reply in list(self._waiting.values()):
             if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
                 reply.set_exception(AccessDeniedError(said))
+        refused = text.partition('subscription to "')[2].partition('"')[0]
+        if hearers := list(self._hearers.get(refused, ())):
+            for hearer in hearers:
+                hearer()
+            if self.on_hints_refused is not None:
+                self.on_hints_refused(refused)
         for subject, queue in list(self._streams.values()):
             if no_replies or f'"{subject}"'.lower() in text:
                 queue.put_nowait(AccessDeniedError(said))
@@ -217,10 +254,21 @@ class Link:
                 reply.set_exception(DeliveryUnknownError(text, link=self.number))
         for _, queue in self._streams.values():
             queue.put_nowait(DeliveryUnknownError(text, link=self.number))
-        for pump in self._pumps:
-            pump.cancel()
+        self._end_pumps()
         if self.on_lost is not None:
             self.on_lost()
+
+    def _end_pumps(self) -> None:
+        """End the tasks that the driver has made for the subscriptions, one for each.
+
+        It forgets to where it is stuck in sending to a peer that does not read, and does not show them.
+        """
+        ours = {id(subscription) for subscription in self._subscriptions}
+        for task in asyncio.all_tasks() if ours else ():
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and id(inspect.getcoroutinelocals(coroutine).get("self")) in ours:
+                task.cancel()
+        self._subscriptions.clear()
 
     def dropped(self, subject: str) -> None:
         """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
@@ -233,7 +281,8 @@ class Link:
     async def close(self, timeout: float = 2.0) -> None:
         """Close the connection; what still waits for a reply is in doubt.
 
-        It goes on when its caller is cancelled: half closed the socket would stay open, as the driver closes once.
+        It goes on when its caller is cancelled, or the peer takes in nothing and the time is over: half closed the
+        socket would stay open, as the driver closes once.
         """
         self.lose("closed")
         if self._closing is None:
@@ -242,10 +291,14 @@ class Link:
         await asyncio.shield(self._closing)
 
     async def _close(self, timeout: float) -> None:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(self._client.close(), timeout)
+        closing = asyncio.get_running_loop().create_task(self._client.close(), context=contextvars.Context())
+        _CLOSING.add(closing)
+        closing.add_done_callback(_closed, context=contextvars.Context())
+        await asyncio.wait([closing], timeout=timeout)
 
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str) -> None:
+    async def _publish(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str, within: float = _ROOM_WITHIN
+    ) -> None:
         size = len(body)
         if headers:
             size += _HEADER_FRAME + sum(len(key) + len(value.encode()) + 4 for key, value in headers.items())
@@ -255,6 +308,8 @@ class Link:
                 "for example a reference to where the data lies"
             )
         self._check_up()
+        if self._queue.locked() or not self._has_room(size):
+            await self._wait_for_room(size, within)
         try:
             await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
         except Exception as error:
@@ -263,6 +318,25 @@ class Link:
             if isinstance(error, BadHeaderError | BadSubjectError):
                 raise InvalidInputError(f"this cannot be sent: {error}") from error
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
+
+    def _has_room(self, size: int) -> bool:
+        unsent = self._client.pending_data_size
+        return not unsent or unsent + size <= _MOST_UNSENT
+
+    async def _wait_for_room(self, size: int, within: float) -> None:
+        """Queue until the driver may have a message; the driver does not say when, so it is asked again and again."""
+        pause = 0.0
+        try:
+            async with asyncio.timeout(within), self._queue:
+                while not self._has_room(size):
+                    await asyncio.sleep(pause)
+                    self._check_up()
+                    pause = min(pause * 2 + 0.001, _LONGEST_PAUSE)
+        except TimeoutError:
+            raise NotSentError(
+                f"not sent: {self.server} has taken in nothing for {within:g} s. Is it overloaded or stopped?"
+            ) from None
+        self._check_up()
 
     def _check_up(self) -> None:
         if not self.is_up:
@@ -297,10 +371,14 @@ class Link:
             self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
 
 
-def _is_pump(task: asyncio.Task[Any]) -> bool:
-    """Whether a new task is the driver's for a subscription: somebody else may have made one in the same moment."""
-    coroutine = task.get_coro()
-    return inspect.iscoroutine(coroutine) and coroutine.__qualname__.startswith("Subscription.")
+_CLOSING: set[asyncio.Task[None]] = set()
+"""Held until they are done, as the loop does not."""
+
+
+def _closed(closing: asyncio.Task[None]) -> None:
+    _CLOSING.discard(closing)
+    if not closing.cancelled():
+        closing.exception()  # seen: whatever it is, the link is gone
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from grctl_core.errors import InvalidInputError, NotSentError, WorkflowFinishedError
+from grctl_core.errors import InvalidInputError, NotSentError, RefusedError, WorkflowFinishedError
 from grctl_core.run import RunInfo, RunRef
 from grctl_nats import subjects, wire
 from grctl_nats.records import Records
@@ -56,22 +56,35 @@ class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def wait_until_begun(describe: Callable[[], Awaitable[RunInfo | None]], within: float) -> None:
-    """Safeguard 3: wait until the latest run of the id has ``started_at``.
+    """Safeguard 3: wait until the latest run of the id has ``started_at``. A failed look says nothing: it looks again.
 
     Raises:
-        NotSentError: it has none within the time.
+        NotSentError: it has none within the time, or the server could not say.
 
     """
+    trouble: RefusedError | None = None
 
     async def begun() -> bool:
-        info = await describe()
+        nonlocal trouble
+        trouble = None
+        try:
+            info = await describe()
+        except RefusedError as error:
+            trouble = error
+            return False
         return info is None or info.started_at is not None or info.is_finished
 
-    if not await _poll(begun, within):
+    if await _poll(begun, within):
+        return
+    if trouble is not None:
         raise NotSentError(
-            f"cancel not sent: the run has not begun within {within:g} s, and the server would die of a cancel now. "
-            "Is a worker running? A terminate works at once"
-        )
+            f"cancel not sent: the server would die of it if the run has not begun, and does not say within {within:g} "
+            f"s whether it has: {trouble}. A terminate works at once"
+        ) from trouble
+    raise NotSentError(
+        f"cancel not sent: the run has not begun within {within:g} s, and the server would die of a cancel now. "
+        "Is a worker running? A terminate works at once"
+    )
 
 
 def check_size(body: bytes, max_payload: int) -> None:

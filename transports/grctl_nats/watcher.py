@@ -47,6 +47,10 @@ _SWEEP_EVERY = 30.0
 _SWEEP_AFTER_DROP = 2.0
 """Seconds after which they are where hints are known to be lost. One sweep is for all that are lost until then: they
 are lost as the client is too slow, and looking at everything for each of them would make it slower."""
+_SWEEP_WITHOUT_HINTS = 2.0
+"""Seconds after which they are where the broker refuses to let us hear any; longer for many runs."""
+_RUNS_PER_SECOND = 5_000
+"""How many runs lengthen that pause by a second, up to the usual one: a sweep of them takes about a tenth of it."""
 _AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
 """Seconds between looks at a run that was hinted to have ended, or whose record is missing."""
 _AFTER_FIRST_LOOK = (0.05, 1.0)
@@ -60,17 +64,19 @@ class _Wait:
     Attributes:
         run: the run.
         futures: of those who wait.
+        is_settling: whether its end is being read.
         pauses: after which it is to be looked at again, if it goes on.
         missing: how often its record was not there.
     """
 
-    __slots__ = ("futures", "missing", "pauses", "run")
+    __slots__ = ("futures", "is_settling", "missing", "pauses", "run")
 
     def __init__(self, run: RunRef) -> None:
         self.run = run
         self.futures: list[asyncio.Future[EncodedOutcome]] = []
         self.pauses = iter(_AFTER_FIRST_LOOK)
         self.missing = 0
+        self.is_settling = False
 
 
 class Watcher:
@@ -81,7 +87,7 @@ class Watcher:
         on_running: told of each run that was seen to go on, with its record.
     """
 
-    def __init__(self, records: Records, on_running: Callable[[RunInfo], None]) -> None:
+    def __init__(self, records: Records, on_running: Callable[[RunInfo], object]) -> None:
         self._records = records
         self._on_running = on_running
         self._loop = asyncio.get_running_loop()
@@ -93,8 +99,10 @@ class Watcher:
         self._pump: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweep_due = math.inf
+        self._deaf = False
         self._unsubscribe: Callable[[], Awaitable[None]] | None = None
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._settlers: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._waits)
@@ -130,6 +138,7 @@ class Watcher:
         """Stop; who still waits gets a ConnectionClosedError."""
         if self._pump is not None:
             await end_tasks(self._pump)
+            await end_tasks(*self._settlers)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for wait in list(self._waits.values()):
@@ -169,7 +178,7 @@ class Watcher:
         self._sweeper = self._loop.call_later(seconds, self._sweep, context=contextvars.Context())
 
     def _sweep(self) -> None:
-        self._sweep_in(_SWEEP_EVERY)
+        self._sweep_in(self._pause_without_hints() if self._deaf else _SWEEP_EVERY)
         for run_id in self._waits:
             self._due[run_id] = None
         self._wake.set()  # also where nobody waits any more: then the hints are not wanted either
@@ -189,10 +198,18 @@ class Watcher:
         if link is None or link is self._listening:
             return
         try:
-            self._unsubscribe = await link.subscribe(subjects.ALL_RUN_INFO, self._hear)
+            self._deaf = False
+            self._unsubscribe = await link.subscribe(subjects.ALL_RUN_INFO, self._hear, self._hints_refused)
         except ConnectionFailedError:
             return
         self._listening = link
+
+    def _hints_refused(self) -> None:
+        self._deaf = True
+        self._sweep_in(self._pause_without_hints())
+
+    def _pause_without_hints(self) -> float:
+        return min(_SWEEP_EVERY, _SWEEP_WITHOUT_HINTS + len(self._waits) / _RUNS_PER_SECOND)
 
     async def _hear(self, message: Msg) -> None:
         run = subjects.run_of_run_info(message.subject)
@@ -223,7 +240,6 @@ class Watcher:
         except GrctlError as error:
             await self._confirm_singly(waits, error)
             return
-        ended: list[tuple[_Wait, RunInfo, int]] = []
         for wait in waits:
             record = records.get(wait.run.run_id)
             if record is None:
@@ -236,10 +252,9 @@ class Watcher:
                 self._fail(wait, error)
                 continue
             if _may_have_ended(info):
-                ended.append((wait, info, record.seq))
+                await self._begin_to_settle(wait, info, record.seq)
             else:
                 self._goes_on(wait, info)
-        await asyncio.gather(*(self._settle(wait, info, seq) for wait, info, seq in ended))
 
     async def _confirm_singly(self, waits: list[_Wait], error: GrctlError) -> None:
         """Look at runs that could not be looked at together: what is wrong with one of them is not with the others."""
@@ -270,16 +285,36 @@ class Watcher:
         runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
         return {run.run_id: record for run, record in runs if run is not None}
 
+    async def _begin_to_settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
+        """Have a run's end read by a task of its own: one that takes long keeps nobody else waiting."""
+        if wait.is_settling:
+            return  # if it turns out to go on it is looked at again
+        await self._gate.acquire()
+        wait.is_settling = True
+        task = self._loop.create_task(
+            self._settle(wait, info, seq), name="grctl-nats-ending", context=contextvars.Context()
+        )
+        self._settlers.add(task)
+
+        def settled(task: asyncio.Task[None]) -> None:
+            wait.is_settling = False
+            self._settlers.discard(task)
+            self._gate.release()
+
+        task.add_done_callback(settled, context=contextvars.Context())
+
     async def _settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
-        async with self._gate:
-            try:
-                outcome = await read_outcome(self._records, info, seq)
-            except (ConnectionFailedError, DeliveryUnknownError):
-                self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
-                return
-            except GrctlError as error:
-                self._fail(wait, error)
-                return
+        try:
+            outcome = await read_outcome(self._records, info, seq)
+        except (ConnectionFailedError, DeliveryUnknownError):
+            self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))
+            return
+        except GrctlError as error:
+            self._fail(wait, error)
+            return
+        except Exception:  # noqa: BLE001 - it goes on to be waited for
+            _log.exception("reading how a run ended failed in an unexpected way, the next sweep tries again")
+            return
         if outcome is None:
             self._goes_on(wait, info)
             return
