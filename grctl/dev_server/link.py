@@ -223,12 +223,25 @@ class LinkKeeper:
 
     async def _make_again(self) -> Link:
         delay = 0.05
+        said: set[str] = set()
         while True:
             try:
                 return await self._make()
-            except (LinkLostError, DevServerError) as error:
-                _log.debug("no connection to the broker yet: %s", error)
-            except Exception:  # noqa: BLE001 - a server that stopped trying would be deaf for good
-                _log.exception("a new connection to the broker cannot be used")
+            except LinkLostError as error:
+                _say_once(said, type(error).__name__, "no connection to the broker, trying on: %s", error)
+            except DevServerError as error:
+                _say_once(said, str(error), "commands cannot be answered, trying on: %s", error)
+            except Exception as error:  # noqa: BLE001 - a server that stopped trying would be deaf for good
+                if repr(error) not in said:
+                    said.add(repr(error))
+                    _log.exception("a new connection to the broker cannot be used, trying on")
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 0.25)
+
+
+def _say_once(said: set[str], kind: str, text: str, error: Exception) -> None:
+    if kind in said:
+        _log.debug(text, error)
+    else:
+        said.add(kind)
+        _log.warning(text, error)
