@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -88,6 +89,25 @@ async def test_it_serves_and_stops_cleanly(
         assert process.stdout.read().splitlines()[-1] == "stopped"
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(found[2]))) != 0
+
+
+async def test_its_broker_is_killed(folder: Path, connect: Callable[..., Awaitable[Raw]]) -> None:
+    with running(folder, "shop:workflows", "--port", "0", "--store-dir", "store") as process:
+        url = (await line(process)).rpartition(" ")[2]
+        for _ in range(3):
+            last = await line(process)
+        assert "Ctrl-C" in last
+        (ports,) = (folder / "store").glob("*.ports")
+        os.kill(int(ports.stem.rpartition("_")[2]), signal.SIGKILL)
+        said = ""
+        while "connected to the broker again" not in said:
+            said += await line(process) + "\n"
+        assert said.count("nats-server has died: starting it again on the same store") == 1
+        raw = await connect(url)
+        assert (await raw.end(await raw.start("Hello", "greeting", {"name": "Ada"}))).status is RunStatus.COMPLETED
+        await raw.client.close()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
 
 
 @pytest.mark.parametrize(
