@@ -87,9 +87,7 @@ class Link:
         """The broker's limit, in bytes."""
         return self.client.max_payload
 
-    async def request(
-        self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None, timeout: float = REQUEST_SECONDS
-    ) -> Msg:
+    async def request(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
         """Ask, and wait for the answer.
 
         Raises:
@@ -97,7 +95,7 @@ class Link:
             DevServerError: nobody listens there.
 
         """
-        asking = asyncio.ensure_future(self.client.request(subject, body, timeout=timeout, headers=headers))
+        asking = asyncio.ensure_future(self.client.request(subject, body, timeout=REQUEST_SECONDS, headers=headers))
         losing = asyncio.ensure_future(self.lost.wait())
         try:
             await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
