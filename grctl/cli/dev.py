@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -108,8 +109,8 @@ async def _until(asked: asyncio.Future[int], server: DevServer) -> int:
     """Wait until somebody asks for the end, and keep the server's own broker running until then."""
     upkeep = asyncio.create_task(keep_up(server.broker), name="grctl-dev-upkeep")
     try:
-        first: tuple[asyncio.Future[int], ...] = (asked, upkeep)
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [asked, upkeep]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return asked.result() if asked.done() else upkeep.result()
     finally:
         await end_tasks(upkeep)
