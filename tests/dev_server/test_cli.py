@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from grctl.cli.app import app
 from grctl_core.run import RunStatus
 
 from .raw import Raw
@@ -44,6 +47,20 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "needy.py").write_text("import no_such_thing")
     (tmp_path / "empty.py").write_text("")
     return tmp_path
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Be in the folder, for a command that runs inside this process; undo what it does to imports and to the log."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    root = logging.getLogger()
+    handlers, level, modules = [*root.handlers], root.level, {*sys.modules}
+    yield folder
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in {"shop", "broken", "needy", "empty"} - modules:
+        sys.modules.pop(name, None)
 
 
 def command(*arguments: str) -> list[str]:
@@ -125,11 +142,10 @@ async def test_its_broker_is_killed(folder: Path, connect: Callable[..., Awaitab
         (["--nats-url", "nats://127.0.0.1:9"], "no connection to nats://127.0.0.1:9"),
     ],
 )
-def test_what_is_wrong_is_said_in_words(folder: Path, arguments: list[str], said: str) -> None:
-    done = subprocess.run(
-        command("dev", *arguments), cwd=folder, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode in (1, 2)
+def test_what_is_wrong_is_said_in_words(here: Path, arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["dev", *arguments], prog_name="grctl-client")
+    assert isinstance(done.exception, SystemExit)
+    assert done.exit_code in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr or arguments[0].startswith("broken")
 
