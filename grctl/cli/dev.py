@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -15,10 +16,12 @@ from grctl.cli.loading import load_workflows
 from grctl.cli.options import Connecting
 from grctl.cli.output import set_up_logging
 from grctl.dev_server import DevServer, DevServerError
+from grctl.dev_server.upkeep import keep_up
 from grctl.safe_text import safe
 from grctl_core.errors import InvalidInputError
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunStatus
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["dev"]
 
@@ -70,7 +73,7 @@ def dev(workflows: tuple[str, ...], port: int | None, store_dir: Path | None, na
             nats_url=nats_url,
             on_end=lambda outcome: console.print(_line(outcome), soft_wrap=True),
         )
-        code = asyncio.run(_serve(server, console, store_dir))
+        code = asyncio.run(_serve(server, console, store_dir, own_broker=nats_url is None))
     except (DevServerError, InvalidInputError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -78,7 +81,7 @@ def dev(workflows: tuple[str, ...], port: int | None, store_dir: Path | None, na
     sys.exit(code)
 
 
-async def _serve(server: DevServer, console: Console, store_dir: Path | None) -> int:
+async def _serve(server: DevServer, console: Console, store_dir: Path | None, *, own_broker: bool) -> int:
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[int] = loop.create_future()
 
@@ -96,10 +99,21 @@ async def _serve(server: DevServer, console: Console, store_dir: Path | None) ->
         if store_dir is not None:
             _say(console, f"  keeps everything in {store_dir}")
         _say(console, "  Ctrl-C stops it")
-        code = await asked
+        code = await (_until(asked, server) if own_broker else asked)
         _say(console, "stopping: steps that are running get five seconds (Ctrl-C again: none)")
     _say(console, "stopped")
     return code
+
+
+async def _until(asked: asyncio.Future[int], server: DevServer) -> int:
+    """Wait until somebody asks for the end, and keep the server's own broker running until then."""
+    upkeep = asyncio.create_task(keep_up(server.broker), name="grctl-dev-upkeep")
+    try:
+        either: list[asyncio.Future[Any]] = [asked, upkeep]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return asked.result() if asked.done() else upkeep.result()
+    finally:
+        await end_tasks(upkeep)
 
 
 def _say(console: Console, line: str) -> None:

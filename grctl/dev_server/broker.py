@@ -154,6 +154,17 @@ class Broker:
         await self.stop()
         await self.start()
 
+    async def wait_until_gone(self) -> None:
+        """Wait until the process is not there any more, whatever ended it."""
+        if self._guard is not None:
+            await asyncio.shield(asyncio.to_thread(self._guard.wait))
+
+    def last_words(self) -> str:
+        """Return what its log says of its end, or the last line of it."""
+        lines = self._log_lines()
+        fatal = [re.sub(r"^\[\d+\] \S+ \S+ ", "", line) for line in lines if "[FTL]" in line] or lines[-1:]
+        return " ".join(fatal) or "nothing"
+
     def pause(self) -> None:
         """Stop it from doing anything, without any connection noticing."""
         self._signal(signal.SIGSTOP)
@@ -241,18 +252,18 @@ class Broker:
             await asyncio.sleep(0.01)
 
     def _why_not(self) -> str:
-        try:
-            lines = self.log_path.read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        log = "\n".join(lines[-20:])
-        if "address already in use" in log:
+        if any("address already in use" in line for line in self._log_lines()[-20:]):
             return (
                 f"port {self._port} is taken: something listens on {_HOST}:{self._port} already, maybe another "
                 "development server or grctld. Stop it, or choose another port with --port (port=)"
             )
-        fatal = [re.sub(r"^\[\d+\] \S+ \S+ ", "", line) for line in lines if "[FTL]" in line] or lines[-1:]
-        return f"nats-server does not start: {' '.join(fatal) or 'it says nothing'} (log: {self.log_path})"
+        return f"nats-server does not start; it said: {self.last_words()} (log: {self.log_path})"
+
+    def _log_lines(self) -> list[str]:
+        try:
+            return self.log_path.read_text(errors="replace").splitlines()
+        except OSError:
+            return []
 
     def _let_go(self) -> None:
         """Have the guard stop the broker."""

@@ -16,4 +16,4 @@ class LinkLostError(GrctlError):
 
 
 class StreamLostError(GrctlError):
-    """The broker has lost the stream, or has another one of the same name."""
+    """What was to be written is for a stream that the broker no longer has."""

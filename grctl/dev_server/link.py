@@ -87,9 +87,7 @@ class Link:
         """The broker's limit, in bytes."""
         return self.client.max_payload
 
-    async def request(
-        self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None, timeout: float = REQUEST_SECONDS
-    ) -> Msg:
+    async def request(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Msg:
         """Ask, and wait for the answer.
 
         Raises:
@@ -97,7 +95,7 @@ class Link:
             DevServerError: nobody listens there.
 
         """
-        asking = asyncio.ensure_future(self.client.request(subject, body, timeout=timeout, headers=headers))
+        asking = asyncio.ensure_future(self.client.request(subject, body, timeout=REQUEST_SECONDS, headers=headers))
         losing = asyncio.ensure_future(self.lost.wait())
         try:
             await asyncio.wait({asking, losing}, return_when=asyncio.FIRST_COMPLETED)
@@ -223,12 +221,25 @@ class LinkKeeper:
 
     async def _make_again(self) -> Link:
         delay = 0.05
+        said: set[str] = set()
         while True:
             try:
                 return await self._make()
-            except (LinkLostError, DevServerError) as error:
-                _log.debug("no connection to the broker yet: %s", error)
-            except Exception:  # noqa: BLE001 - a server that stopped trying would be deaf for good
-                _log.exception("a new connection to the broker cannot be used")
+            except LinkLostError as error:
+                _say_once(said, type(error).__name__, "no connection to the broker, trying on: %s", error)
+            except DevServerError as error:
+                _say_once(said, str(error), "commands cannot be answered, trying on: %s", error)
+            except Exception as error:  # noqa: BLE001 - a server that stopped trying would be deaf for good
+                if repr(error) not in said:
+                    said.add(repr(error))
+                    _log.exception("a new connection to the broker cannot be used, trying on")
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 0.25)
+
+
+def _say_once(said: set[str], kind: str, text: str, error: Exception) -> None:
+    if kind in said:
+        _log.debug(text, error)
+    else:
+        said.add(kind)
+        _log.warning(text, error)

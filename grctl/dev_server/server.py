@@ -20,7 +20,7 @@ from grctl.dev_server.journal import Journal
 from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.restore import restore
 from grctl.dev_server.service import Service, max_value
-from grctl.dev_server.stream import ensure_stream
+from grctl.dev_server.stream import StreamState, ensure_stream
 from grctl.dev_server.temporary import TemporaryFolder
 from grctl.dev_server.writer import Writer
 from grctl_core.errors import InvalidInputError
@@ -95,7 +95,7 @@ class DevServer:
         self._writer = Writer(self._links)
         self._journal, self._service = self._assemble(faults)
         self.engine = self._new_engine()
-        """The engine behind it; another one after the broker has lost its stream."""
+        """The engine behind it; another one after the broker has lost its stream, or another server wrote to it."""
 
     def __repr__(self) -> str:
         return f"<DevServer: {self._nats_url or self._broker}, {self.engine}>"
@@ -228,19 +228,35 @@ class DevServer:
         """Get a new link ready: the stream, the registered types, and then the commands."""
         await _refuse_second_server(link)
         state = await ensure_stream(link)
-        if self._created and state.created != self._created:
-            _log.error("the broker has lost its stream: all runs are gone with it")
-            await self.engine.close(0)
-            self._writer.reset()
-            self.engine = self._new_engine()
         self._journal.max_value = max_value(link)
-        if self._created != state.created:
-            self._created = state.created
-            self._service.has_past = state.last_seq > 0
-            self._register_types()
-            if state.last_seq and (resumed := await restore(link, self.engine, self._journal)):
-                _log.info("%d runs go on where they were; steps that were cut off run again", resumed)
+        if self._created:
+            await self._give_up_unless_ours(link, state)
+        if not self._created:
+            await self._take_up(link, state)
         await self._service.listen(link)
+
+    async def _give_up_unless_ours(self, link: Link, state: StreamState) -> None:
+        """Let go of all runs where the stream is not as we left it."""
+        if state.created == self._created and await self._writer.wrote_last(link, state.last_seq):
+            return
+        if state.created == self._created:
+            _log.warning("another server has written to the stream meanwhile: its runs are read again")
+        elif state.last_seq:
+            _log.error("the broker holds another stream now: the runs of the one before are gone, this one's go on")
+        else:
+            _log.error("the broker has lost its stream: all runs are gone with it")
+        self._created = ""
+        await self.engine.close(0)
+        self.engine = self._new_engine()
+
+    async def _take_up(self, link: Link, state: StreamState) -> None:
+        """Begin with what the stream holds; again at the next link where this one breaks before all is read."""
+        self._writer.reset(state.last_seq)
+        self._service.has_past = state.last_seq > 0
+        self._register_types()
+        if state.last_seq and (resumed := await restore(link, self.engine, self._journal)):
+            _log.info("%d runs go on where they were; steps that were cut off run again", resumed)
+        self._created = state.created
 
     def _register_types(self) -> None:
         now = self._clock.now()

@@ -15,9 +15,10 @@ import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from grctl.dev_server.change import Change, Message
-from grctl.dev_server.errors import DevServerError, LinkLostError
+from grctl.dev_server.errors import DevServerError, LinkLostError, StreamLostError
 from grctl.dev_server.link import Link, LinkKeeper
 from grctl.dev_server.stream import get_message, read_state
 from grctl_nats import subjects
@@ -42,6 +43,14 @@ class _RefusedError(DevServerError):
     """The broker refused a batch."""
 
 
+class _Batch(NamedTuple):
+    """A batch of which it is not known whether the stream took it."""
+
+    mark: str
+    last: int
+    """The sequence of its last message, if it was taken."""
+
+
 class Writer:
     """Writes to the stream. The stream has no other writer; should there be one, it costs a repetition."""
 
@@ -55,6 +64,8 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._last = 0
+        self._in_flight: _Batch | None = None
+        self._generation = 0
         self._nobody_waits = asyncio.Event()
         self._nobody_waits.set()
 
@@ -80,6 +91,8 @@ class Writer:
             await action()
         else:
             self._waiting.append((self._written, action))
+            self._nobody_waits.clear()
+            self._wake.set()
 
     async def flush(self) -> None:
         """Wait until everything is in the stream, and what was to follow is done."""
@@ -94,11 +107,31 @@ class Writer:
         """
         await asyncio.wait_for(self.flush(), seconds)
 
-    def reset(self) -> None:
-        """Forget everything that is not yet written: the stream that it was for is gone."""
+    def reset(self, last_seq: int) -> None:
+        """Go on after this sequence, in a stream that is new to us.
+
+        What was for another one is forgotten, the batch that is in flight too, and what was to follow is not done.
+        """
+        self._generation += 1
         self._changes.clear()
+        self._waiting.clear()
         self._committed = self._written
         self._link = None
+        self._last = last_seq
+        self._in_flight = None
+        self._wake.set()
+
+    async def wrote_last(self, link: Link, last_seq: int) -> bool:
+        """Return whether the last message of the stream, which has this sequence, is from here.
+
+        Raises:
+            LinkLostError: the broker does not answer.
+
+        """
+        batch = self._in_flight
+        if batch is not None and last_seq == batch.last:
+            return await _has_mark(link, batch.last, batch.mark)
+        return last_seq == self._last
 
     async def close(self) -> None:
         """Stop writing."""
@@ -114,10 +147,15 @@ class Writer:
                 await self._wake.wait()
             group = self._take_group()
             if group:
+                generation = self._generation
                 try:
                     await self._commit([message for change in group for message in change.messages])
+                except StreamLostError as error:
+                    _log.debug("not stored: %s", error)
                 except Exception:  # noqa: BLE001 - all other runs go on
                     _log.exception("what happened to some runs cannot be stored")
+                if generation != self._generation:
+                    continue  # all that was written until then counts as done with
                 self._committed += len(group)
                 await self._tidy_up(group)
             while self._waiting and self._waiting[0][0] <= self._committed:
@@ -142,27 +180,31 @@ class Writer:
         messages = [message for message in messages if not message.dropped]
         # A single change may be too big for one batch, with very many values for the store: its end, which is what
         # counts, is a batch of its own then.
+        generation = self._generation
         while messages:
             length = len(messages) % MAX_MESSAGES or MAX_MESSAGES
-            await self._commit_batch(messages[:length])
+            await self._commit_batch(messages[:length], generation)
             del messages[:length]
 
-    async def _commit_batch(self, messages: list[Message]) -> None:
+    async def _commit_batch(self, messages: list[Message], generation: int) -> None:
         mark = os.urandom(12).hex()
         attempts = 0
-        expected = 0  # the sequence of the last message, once there was an attempt
+        batch: _Batch | None = None  # once there was an attempt
         while True:
             link = await self._links.current()
+            # Here alone it matters: the stream is only ever exchanged between two links.
+            if generation != self._generation:
+                raise StreamLostError("the stream that it was for is gone")
             try:
                 if link is not self._link:
                     self._last = (await read_state(link)).last_seq
                     self._link = link
-                    if 0 < expected <= self._last and await _has_mark(link, expected, mark):
-                        return
-                expected = self._last + len(messages)
+                    if batch is not None and batch.last <= self._last and await _has_mark(link, batch.last, mark):
+                        break
+                batch = self._in_flight = _Batch(mark, self._last + len(messages))
                 await self._attempt(link, messages, mark, attempts)
-                self._last = expected
-                return
+                self._last = batch.last
+                break
             except LinkLostError:
                 self._link = None
             except DevServerError as error:
@@ -171,6 +213,7 @@ class Writer:
                     _log.warning("the broker refuses a batch, which is tried again: %s", error)
                     await asyncio.sleep(min(0.05 * attempts, 1.0))
             attempts += 1
+        self._in_flight = None
 
     async def _attempt(self, link: Link, messages: list[Message], mark: str, attempt: int) -> None:
         for seq, message in enumerate(messages, self._last + 1):

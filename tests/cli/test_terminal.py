@@ -196,7 +196,7 @@ async def test_no_color(cli):
 @pytest.mark.usefixtures("runs")
 async def test_force_color_brings_no_table_into_a_pipe(cli):
     cli.env["FORCE_COLOR"] = "1"
-    done = await cli("workflow", "list")
+    done = await cli.process("workflow", "list")
     assert "\x1b" not in done.out + done.err
     assert len(done.out.splitlines()[0].split("\t")) == 5
 

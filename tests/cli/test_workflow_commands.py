@@ -1,4 +1,4 @@
-"""``grctl-client workflow``, each command in a process of its own, against a development server."""
+"""``grctl-client workflow``, against a development server."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ async def test_start_gives_an_id_where_none_is_given_and_prints_it(cli):
 
 
 async def test_run_prints_the_result_and_nothing_else(cli):
-    done = await cli("workflow", "run", "-t", "Greeting", "-i", "greeting-1", "-I", '{"name": "Zoë"}')
+    done = await cli.process("workflow", "run", "-t", "Greeting", "-i", "greeting-1", "-I", '{"name": "Zoë"}')
     assert done == (0, '"Hello, Zoë!"\n', "")
 
 
 async def test_run_with_json_prints_the_outcome_also_of_a_failure(cli):
-    done = await cli("workflow", "run", "-t", "Evil", "-i", "evil-1", "--json")
+    done = await cli.process("workflow", "run", "-t", "Evil", "-i", "evil-1", "--json")
     assert done.code == 1
     (line,) = done.out.splitlines()
     outcome = json.loads(line)
@@ -218,7 +218,7 @@ async def test_a_timeline_and_a_picture(cli):
     picture = (cli.folder / "order.svg").read_text(encoding="utf-8")
     assert picture.startswith("<svg")
     assert "order-1" in picture
-    done = await cli("workflow", "history", "-i", "order-1", "--svg", "/dev/stdout")
+    done = await cli.process("workflow", "history", "-i", "order-1", "--svg", "/dev/stdout")
     assert (done.code, done.out[:4]) == (0, "<svg")
     done = await cli("workflow", "history", "-i", "order-1", "--svg", "missing/order.svg")
     assert done.code == 1
@@ -287,7 +287,7 @@ ALL = [("start", "-t", "Greeting"), ("run", "-t", "Greeting"), ("result",), ("wa
 
 async def test_without_a_server(open_cli, unused_tcp_port):
     cli = open_cli(f"nats://127.0.0.1:{unused_tcp_port}")
-    cli.patience = "1s"
+    cli.patience = "300ms"
     for done in await asyncio.gather(*[cli("workflow", *command, "-i", "order-1") for command in ALL]):
         assert done.code == 5, done
         assert done.out == ""
@@ -373,9 +373,9 @@ async def test_a_reader_who_has_had_enough(cli: Cli, form):
 
 async def test_an_output_that_is_not_utf_8(cli):
     cli.env["PYTHONIOENCODING"] = "ascii"
-    done = await cli("workflow", "run", "-t", "Greeting", "-i", "grüße-1", "-I", '{"name": "Zoë 😀"}')
+    done = await cli.process("workflow", "run", "-t", "Greeting", "-i", "grüße-1", "-I", '{"name": "Zoë 😀"}')
     assert done == (0, '"Hello, Zo\\u00eb \\ud83d\\ude00!"\n', "")
     assert json.loads(done.out) == "Hello, Zoë 😀!"
-    done = await cli("workflow", "list")
+    done = await cli.process("workflow", "list")
     assert done.code == 0
     assert done.out.startswith("gr\\xfc\\xdfe-1\tGreeting\t")

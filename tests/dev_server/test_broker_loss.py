@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from grctl.dev_server import link, writer
+from grctl.dev_server.stream import StreamState
 from grctl.testing import DevServer
 from grctl.worker import Context
 from grctl.workflow import Directive, Workflow
-from grctl_core.commands import ErrorCode
+from grctl_core.codec import encode
+from grctl_core.commands import ErrorCode, EventCommand
 from grctl_core.ids import new_ulid
 from grctl_core.run import RunRef, RunStatus
 from grctl_nats import subjects
 
-from .raw import PATIENCE, Raw, start_command, until
+from . import workflows
+from .raw import PATIENCE, Raw, start_command, until, waits
 
 RUNS = 100
 STEPS = 5
@@ -124,4 +128,53 @@ async def test_in_the_middle_of_a_hundred_runs(connect: Connect, how: str) -> No
             assert info.status is RunStatus.COMPLETED
             assert output is not None
             assert output.data == bytes([number])
+        await check_batches_are_whole(raw)
+
+
+@pytest.mark.parametrize("seen", ["at once", "late"])
+async def test_a_broker_that_stores_a_batch_after_the_link_was_given_up(
+    connect: Connect, seen: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Late: the server has looked, and sent the batch once more, before the broker stores the first one."""
+    async with DevServer(workflows.workflows) as server:
+        raw = await connect(server.url)
+        run = await raw.start("OrderApproval", "a", {"order_id": "9", "qty": 1})
+        await waits(raw, run)
+        await server.settled()
+        before = (await raw.api(f"STREAM.INFO.{subjects.STREAM}"))["state"]["last_seq"]
+        monkeypatch.setattr(link, "REQUEST_SECONDS", 0.3)
+        monkeypatch.setattr(link, "_CONNECT_SECONDS", 0.3)
+        read_state, looks = writer.read_state, 0
+
+        async def outdated(through: link.Link) -> StreamState:
+            nonlocal looks
+            looks += 1
+            state = await read_state(through)
+            assert state.last_seq > before  # the broker has stored what was sent over the link given up
+            return StreamState(state.created, before) if seen == "late" and looks == 1 else state
+
+        monkeypatch.setattr(writer, "read_state", outdated)
+        server.pause()
+        update = EventCommand(
+            wf_id="a", run=run, event_name="update_quantity", payload=encode("x", {"item_id": "x", "qty": 2})
+        )
+        assert server.engine.execute(update).success
+
+        async def given_up() -> bool:
+            return "no connection to the broker, trying on" in caplog.text
+
+        await until(given_up)
+        assert server._links.up is None
+        server.resume()
+        await server.settled()
+        await waits(raw, run)
+        assert looks >= (2 if seen == "late" else 1)
+        assert ("the broker refuses a batch, which is tried again" in caplog.text) == (seen == "late")
+        assert (await raw.event("a", "approve")).success
+        await raw.end(run)
+        await server.settled()
+        step = ["step.started", "step.completed"]
+        update_and_wait = ["event.received", *step, "wait.started"]
+        kinds = ["run.started", *step, "wait.started", *update_and_wait, "event.received", *step, "run.completed"]
+        assert await raw.kinds(run) == kinds
         await check_batches_are_whole(raw)

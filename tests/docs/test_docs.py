@@ -7,10 +7,12 @@ counted, with their reasons, by a skipped test.
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
 import pytest
+from console_blocks import difference
 from markdown_blocks import ROOT, Block, PageError, read_blocks, run_page
 from workshop_blocks import is_workshop
 
@@ -167,17 +169,17 @@ def test_what_the_development_server_says_is_compared(tmp_path, shown):
 
 
 @pytest.mark.parametrize(
-    ("shown", "difference"),
+    ("shown", "differs"),
     [('...tarted hello-1 (Hello), run ...\n"hello"\nexit 0', None), ("hullo", '"hello"'), ("", '"hello"')],
 )
-def test_commands_of_the_command_line_are_run(tmp_path, shown, difference):
+def test_commands_of_the_command_line_are_run(tmp_path, shown, differs):
     command = "$ grctl-client workflow run --type Hello --id hello-1; echo exit $?"
     console = ("```console", command, *shown.splitlines(), "```")
     blocks = page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", "Text.", *console)
-    if difference is None:
+    if differs is None:
         run_page(blocks)
     else:
-        with pytest.raises(PageError, match=difference):
+        with pytest.raises(PageError, match=differs):
             run_page(blocks)
 
 
@@ -191,15 +193,12 @@ TIMELINE = (
     ("rows", "is_right"), [(("start █         3 s",), True), (("begin █         3 s",), False), ((), False)]
 )
 def test_timelines_are_compared_by_their_rows(tmp_path, rows, is_right):
-    run = "$ grctl-client workflow run --type Hello --id hello-1 > result.json"
-    draw = "$ grctl-client workflow history --id hello-1 --timeline"
-    console = ("```console", run, "started ...", draw, *TIMELINE, *rows, "", "█ step", "```")
-    blocks = page_with(tmp_path, *HELLO, "<!-- dev server: hello:hello -->", "Text.", *console)
-    if is_right:
-        run_page(blocks)
-    else:
-        with pytest.raises(PageError, match="--timeline"):
-            run_page(blocks)
+    drawn = ("Hello hello-1  completed in 7 ms", "run 01M8, started 2026-07-01 12:00:00", "")
+    drawn += ("      0  5 ms", "      ├──┼───", "run   ━━━━━━ 7 ms", "start   ███  5 ms", "", "█ step")
+    (tmp_path / "drawn").write_text("\n".join(drawn) + "\n", encoding="utf-8")
+    shown = "\n".join(("$ cat drawn", *TIMELINE, *rows, "", "█ step"))
+    found = difference(shown, tmp_path, os.environ, "", 20)
+    assert (found is None) == is_right, found
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from dev_server.raw import until, waits
 
+from grctl.dev_server.service import kind_of
 from grctl.testing import Fault, What
 from grctl_core.codec import encode
 from grctl_core.commands import StartCommand
@@ -100,12 +101,21 @@ class TestEventWhileAStepRuns:
     async def test_with(self, open_place: Open, gate: asyncio.Event) -> None:
         place = await open_place(Fault(what=What.EVENT_STUCK))
         handle = await place.client.start_workflow("GreetEvents", "a", {"name": "Cem"})
+        client = place.raw.client
+        state = subjects.run_state(handle.run_info.ref)
+        looks = await client.subscribe(f"$JS.API.DIRECT.GET.{subjects.STREAM}.{state}")
+        commands = await client.subscribe(subjects.ALL_COMMANDS)
+        await client.flush()
         greeting = asyncio.create_task(handle.send("greet"))
-        for _ in range(3):  # time enough for one without the safeguard
-            await handle.describe()
+        for _ in range(4):  # it looks at the run again and again
+            await looks.next_msg(20)
+        await client.flush()
+        assert commands.pending_msgs == 0  # and nothing has gone to the server
         assert not greeting.done()
         gate.set()
         await greeting
+        await client.flush()
+        assert kind_of((await commands.next_msg(20)).data) == "run.event"
         await handle.send("farewell")
         assert await handle.result(20) == "Hello, Cem! Goodbye, Cem!"
         assert place.struck == []
