@@ -16,9 +16,7 @@ class Kept:
         waited: whether a call has waited for the end of the handle.
     """
 
-    __slots__ = ("span", "start", "waited")
-
-    def __init__(self, span: Span | None = None) -> None:
-        self.span = span
-        self.start: SpanContext | None = None
-        self.waited = False
+    # Of the class, not set by __init__: without an SDK most of these objects stay as they are made.
+    span: Span | None = None
+    start: SpanContext | None = None
+    waited: bool = False

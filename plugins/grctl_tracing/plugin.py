@@ -106,7 +106,10 @@ class TracingPlugin(Plugin):
             entered = None if span is _NO_SPAN else self._enter(call, span)
         except Exception as broken:  # noqa: BLE001 - see _complain
             self._complain(broken)
-        self._add(self._active_calls, 1, attributes)
+        try:
+            self._active_calls.add(1, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         begun = perf_counter()
         try:
             result = await proceed(call)
@@ -114,9 +117,17 @@ class TracingPlugin(Plugin):
             self._call_ended(call, perf_counter() - begun, span, None, error)
             self._leave(entered, span, error)
             raise
-        self._call_ended(call, perf_counter() - begun, span, result, None)
-        if entered is not None:
+        if span is not _NO_SPAN:
+            self._call_ended(call, perf_counter() - begun, span, result, None)
             self._leave(entered, span)
+            return result
+        if operation in _MAKES_A_HANDLE:  # the usual way without an SDK, and the shortest
+            call.state[self.name] = Kept()
+        try:
+            self._active_calls.add(-1, attributes)
+            self._call_duration.record(perf_counter() - begun, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         return result
 
     async def grctl_attempt(self, attempt: Attempt, proceed: Proceed[Attempt, Reply]) -> Reply:
@@ -141,9 +152,15 @@ class TracingPlugin(Plugin):
             self._attempt_ended(attributes, span if entered else None, names.failure_attributes(error))
             self._leave(entered, span, error)
             raise
-        self._attempt_ended(attributes, span if entered else None, None if reply.success else refusal_attributes(reply))
-        if entered is not None:
+        if entered is not None or not reply.success:
+            failure = None if reply.success else refusal_attributes(reply)
+            self._attempt_ended(attributes, span if entered else None, failure)
             self._leave(entered, span)
+            return reply
+        try:
+            self._attempts_sent.add(1, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
@@ -186,7 +203,8 @@ class TracingPlugin(Plugin):
     def _enter(self, call: CommandCall, span: Span) -> Token[Context] | None:
         """Make it the current span, where that changes anything; return what leaving it needs."""
         if span.is_recording():
-            call.state[self.name] = Kept(span)
+            call.state[self.name] = kept = Kept()
+            kept.span = span
         elif span.get_span_context() == trace.get_current_span().get_span_context():
             return None  # there is no SDK: it is the one that came in
         return attach(trace.set_span_in_context(span))  # a span not sampled, too: that holds for what is inside
