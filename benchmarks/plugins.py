@@ -3,8 +3,19 @@
     python benchmarks/plugins.py [--calls N] [--rounds N]
 
 All rows take turns in short rounds, so that what else the machine does falls on all alike. What a row costs is taken
-from its least disturbed rounds: the fastest tenth. A plain await of a coroutine that does nothing
-is measured as well: it says how fast the machine is. The client works over a connection that awaits nothing.
+from its least disturbed rounds: the fastest tenth. A table in which a row is over its limit is measured again, with
+twice the rounds, before it is said: a defect is over it again, a machine that was busy is not.
+
+What a row costs more than the one that it stands beside, in CPU nanoseconds per call, must be at most:
+
+    row            beside             limit
+    1 layers       plain await        1,000   an await of a coroutine that does nothing: how fast the machine is
+    empty layer    no plugin          1,000   a describe by a client over a connection that awaits nothing, as all below
+    logging        empty layer        1,000   what it adds to a layer, with no record written
+    retry          empty retry slot   1,000   what it adds to the slot, with no retry made
+    tracing        no plugin          4,000   two layers, without an SDK
+
+Other rows have no limit. The exit code is 1 where one is over its limit, else 0.
 """
 
 from __future__ import annotations
@@ -114,12 +125,30 @@ async def measure(rows: dict[str, Call], calls: int, rounds: int) -> dict[str, l
     return cost
 
 
-def report(title: str, cost: dict[str, list[float]], references: dict[str, str], limits: dict[str, float]) -> bool:
+async def checked(
+    title: str,
+    rows: dict[str, Call],
+    references: dict[str, str],
+    limits: dict[str, float],
+    *,
+    calls: int,
+    rounds: int,
+) -> bool:
+    """Measure and print a table, a second time where something is over; return whether all limits are kept."""
+    for again in (1, 2):
+        cost = await measure(rows, calls, rounds * again)
+        costs = {name: statistics.quantiles(all_, n=10)[0] for name, all_ in cost.items()}
+        if report(title, costs, references, limits):
+            return True
+        title += ", measured again"
+    return False
+
+
+def report(title: str, costs: dict[str, float], references: dict[str, str], limits: dict[str, float]) -> bool:
     """Print a table; return whether all that has a limit keeps it."""
     print(f"\n{title}")
-    width = max(map(len, cost))
+    width = max(map(len, costs))
     fine = True
-    costs = {name: statistics.quantiles(all_, n=10)[0] for name, all_ in cost.items()}
     for name, nanoseconds in costs.items():
         line = f"  {name:{width}} {nanoseconds:>8,.0f} ns"
         reference = references.get(name)
@@ -150,13 +179,9 @@ async def layers(calls: int, rounds: int) -> bool:
         raise AssertionError("no plugin, and yet a layer")
     rows: dict[str, Call] = {"plain await": lambda: nothing(1)}
     rows |= {name: (lambda function=function: function(1)) for name, function in composed.items()}
-    cost = await measure(rows, calls, rounds)
-    return report(
-        "Layers around a coroutine that does nothing",
-        cost,
-        dict.fromkeys(composed, "plain await"),
-        {"1 layers": 1_000},
-    )
+    title = "Layers around a coroutine that does nothing"
+    references = dict.fromkeys(composed, "plain await")
+    return await checked(title, rows, references, {"1 layers": 1_000.0}, calls=calls, rounds=rounds)
 
 
 async def operations(calls: int, rounds: int) -> bool:
@@ -183,9 +208,9 @@ async def operations(calls: int, rounds: int) -> bool:
             print(f"skipped: {name}: {error}", file=sys.stderr)
             continue
         rows[name] = (await client.get_handle("order-1")).describe
-    cost = await measure(rows, calls, rounds)
     references = {name: references.get(name, "no plugin") for name in rows if name != "no plugin"}
-    return report("A describe with plugins, nobody listening", cost, references, limits)
+    title = "A describe with plugins, nobody listening"
+    return await checked(title, rows, references, limits, calls=calls, rounds=rounds)
 
 
 async def main(calls: int, rounds: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -40,9 +41,13 @@ def list_plugins(names: str | None, as_json: bool) -> None:  # noqa: FBT001 - cl
 
     With --plugins, or GRCTL_PLUGINS in the environment, also what runs around each operation, outermost first.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # a plugin that prints when it is imported does not spoil the list
+    # Neither a plugin that prints when it is imported nor one that warns spoils the list.
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
         installed = _installed()
         listed, wrong = _listed(names)
+    for text in dict.fromkeys(str(each.message) for each in warned if issubclass(each.category, UserWarning)):
+        click.echo(f"Warning: {safe(text)}", err=True)
     if as_json:
         report: dict[str, Any] = {"installed": installed, "listed": [], "layers": {}, "problem": wrong}
         if listed is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,23 +11,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
-from grctl.testing.answers import Answer
-from grctl.testing.script import CommandName, LookName, Script, Scripted, name_of
+from grctl.testing.script import CommandName, LookName, Scripted, name_of
+from grctl.testing.scripted_link import ScriptedLink, closed_error
 from grctl.testing.small_server import SmallServer, read_end
 from grctl_core.commands import Command, Reply
 from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import (
-    ConnectionClosedError,
-    DeliveryUnknownError,
-    EventLoopError,
     InvalidInputError,
-    NotSentError,
     UnsupportedOperationError,
 )
-from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
-from grctl_core.protocols import Capabilities, Connection, ConnectionEvent, ConnectionListener
+from grctl_core.protocols import Capabilities, Connection, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
 
@@ -107,17 +101,11 @@ class RecordingTransport:
         """Every look at the records, in order."""
         self._server = SmallServer(None if types is None else {info.name: info for info in types})
         self._capabilities = Capabilities(queries=queries)
-        self._script = Script()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._listeners: list[ConnectionListener] = []
-        self._in_flight: set[asyncio.Future[None]] = set()
+        self._link = ScriptedLink()
         self._came = asyncio.Event()
-        self._link = 1
-        self._connected = True
-        self._closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._connected else "disconnected"
+        state = "closed" if self._link.closed else "open" if self._link.connected else "disconnected"
         return f"<RecordingTransport {state}, {len(self.attempts)} attempts>"
 
     # What a test says.
@@ -142,13 +130,13 @@ class RecordingTransport:
             InvalidInputError: there is no such name, or something is no answer.
 
         """
-        self._script.add(name, (first, *others), always=always)
+        self._link.script.add(name, (first, *others), always=always)
         return first
 
     @property
     def remaining(self) -> dict[str, int]:
         """How many scripted answers nothing has come for: ``assert not transport.remaining`` ends a test."""
-        return self._script.remaining
+        return self._link.script.remaining
 
     def end(
         self,
@@ -225,17 +213,11 @@ class RecordingTransport:
 
     def disconnect(self) -> None:
         """Lose the connection: commands that wait for a reply are in doubt, others are not sent; waits go on."""
-        if self._connected and not self._closed:
-            self._connected = False
-            self._fail_in_flight("the connection was lost before the reply came")
-            self._tell(ConnectionEvent.DISCONNECTED)
+        self._link.disconnect()
 
     def reconnect(self) -> None:
         """Have a connection again, a new one: ``Reply.link`` tells it from the one before."""
-        if not self._connected and not self._closed:
-            self._connected = True
-            self._link += 1
-            self._tell(ConnectionEvent.CONNECTED)
+        self._link.reconnect()
 
     # What a client calls.
 
@@ -246,7 +228,7 @@ class RecordingTransport:
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Record a command and answer it."""
-        self._check_usable()
+        self._link.check_usable()
         name = name_of(command)
         attempt = RecordedAttempt(name, command, timeout)
         self.attempts.append(attempt)
@@ -254,8 +236,8 @@ class RecordingTransport:
         try:
             if name == "query" and not self._capabilities.queries:
                 raise UnsupportedOperationError("this transport takes no queries: make it with queries=True")
-            attempt.reply = await self._answer(name, command, timeout, lambda: self._server.carry_out(command))
-            attempt.reply = msgspec.structs.replace(attempt.reply, link=self._link)
+            attempt.reply = await self._link.answer(name, command, timeout, lambda: self._server.carry_out(command))
+            attempt.reply = msgspec.structs.replace(attempt.reply, link=self._link.number)
         except BaseException as error:
             attempt.error = error
             raise
@@ -280,44 +262,35 @@ class RecordingTransport:
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end."""
-        self._check_usable()
+        self._link.check_usable()
         return self._server.watch(run)
 
     def history(self, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
         """Iterate over ``run.started``, ``event.received`` for each event, and the run's end."""
-        self._check_usable()
+        self._link.check_usable()
         return self._server.history(run, follow=follow)
 
     async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits."""
-        self._check_usable()
+        self._link.check_usable()
         for run in self.runs:
             if run_filter.admits(run):
                 yield run
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have :meth:`disconnect`, :meth:`reconnect` and :meth:`close` call a listener; returns what removes it."""
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
+        return self._link.add_listener(listener)
 
     async def close(self, *, grace: Duration = 5.0) -> None:
         """Close: waits end in ConnectionClosedError, commands without a reply are in doubt. Idempotent."""
         to_seconds("grace", grace, zero=True)
-        if self._closed:
+        if self._link.closed:
             return
-        self._check_usable()
-        self._closed = True
-        self._fail_in_flight("the connection was closed before the reply came")
-        self._server.fail_waits(_closed_error())
-        self._tell(ConnectionEvent.CLOSED)
+        self._link.check_usable()
+        self._link.close(lambda: self._server.fail_waits(closed_error()))
 
     async def __aenter__(self) -> Self:
-        self._check_usable()
+        self._link.check_usable()
         return self
 
     async def __aexit__(
@@ -325,88 +298,11 @@ class RecordingTransport:
     ) -> None:
         await self.close()
 
-    # How it answers.
-
     async def _look(self, name: LookName, what: object, find: Callable[[], T]) -> T:
-        self._check_usable()
+        self._link.check_usable()
         self.looks.append(name)
-        found: T = await self._answer(name, what, None, find)
+        found: T = await self._link.answer(name, what, None, find)
         return found
-
-    async def _answer(self, name: str, what: object, timeout: float | None, carry_out: Callable[[], Any]) -> Any:
-        """Do what the script says; the order of the script is the order in which commands come."""
-        answer = self._script.take(name, what) if self._connected else Answer()  # what is not sent uses up no script
-        link = self._link
-        await asyncio.sleep(0)  # as any transport would, so that no caller keeps the loop for itself
-        self._check_usable()
-        if not self._connected:
-            raise NotSentError("not sent: the connection is lost")
-        if answer.error is not None:
-            answer.begin(None)
-            raise answer.error
-        done = [carry_out() for _ in range(answer.carried_out)]
-        await self._until_reply(answer, timeout)
-        if answer.lost:
-            raise DeliveryUnknownError("the reply was lost, as scripted", link=link)
-        return answer.reply if answer.reply is not None else done[0]
-
-    async def _until_reply(self, answer: Answer, timeout: float | None) -> None:
-        if not answer.waits:
-            answer.begin(None)
-            return
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[None] = loop.create_future()
-        link, context = self._link, contextvars.Context()
-        timers = []
-        if timeout is not None:
-            said = f"no reply within {timeout:g} s"
-            timers.append(loop.call_later(timeout, _settle, waiting, _unknown(said, link), context=context))
-        if not answer.held:
-            timers.append(loop.call_later(answer.seconds, _settle, waiting, None, context=context))
-        self._in_flight.add(waiting)
-        try:
-            answer.begin(waiting)
-            await waiting
-        finally:
-            self._in_flight.discard(waiting)
-            for timer in timers:
-                timer.cancel()
-
-    def _fail_in_flight(self, why: str) -> None:
-        for waiting in list(self._in_flight):
-            _settle(waiting, _unknown(why, self._link))
-
-    def _tell(self, event: ConnectionEvent) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except Exception:  # noqa: BLE001 - whatever it raises is its own affair
-                _log.exception("listener %r failed", listener)
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise _closed_error()
-        loop = running_loop("a RecordingTransport")
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise EventLoopError("this transport belongs to another event loop: make one in each")
-
-
-def _settle(waiting: asyncio.Future[None], error: Exception | None) -> None:
-    if not waiting.done():
-        if error is None:
-            waiting.set_result(None)
-        else:
-            waiting.set_exception(error)
-
-
-def _unknown(why: str, link: int) -> DeliveryUnknownError:
-    return DeliveryUnknownError(why, link=link)
-
-
-def _closed_error() -> ConnectionClosedError:
-    return ConnectionClosedError("the transport was closed: make a new one")
 
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ _PARTS = 10
 class Budget:
     """Tokens for repetitions.
 
-    A repetition takes one. A call that is answered gives back what it took, one that fails does not; each call that is
-    answered at the first try puts a tenth back. So while nobody answers no more repetitions are sent than there are
+    A repetition takes one. A call that is answered gives back what it took, one that fails does not, and one that is
+    cancelled gives back that of the repetition that was under way; each call that is answered at the first try puts a
+    tenth back. So while nobody answers no more repetitions are sent than there are
     tokens, and as long as most calls are answered in the end they do not run out.
 
     Args:

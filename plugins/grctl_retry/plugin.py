@@ -58,10 +58,8 @@ class RetryPlugin(Plugin):
         policy = self._policy if call.retry is DEFAULT_RETRY else _checked("retry", call.retry)
         began = proceed.time()
         if policy.deadline is not None:
-            deadline = began + policy.deadline
-            if call.deadline is None or deadline < call.deadline:
-                call = msgspec.structs.replace(call, deadline=deadline)  # call.replace() would check the number
-        tries = paid = 0
+            call = _with_deadline(call, began + policy.deadline)
+        tries = paid = cost = 0
         ceiling = policy.first_delay
         while True:
             tries += 1
@@ -85,6 +83,9 @@ class RetryPlugin(Plugin):
                         error.add_note(f"tried {times} in {now - began:.3f} s, and not again: {no_more}")
                     raise
                 proceed.announce(error, pause)
+            except asyncio.CancelledError:
+                self._budget.give_back(cost)  # what this try took: nobody knows whether it would have been answered
+                raise
             else:
                 self._budget.answered(paid)
                 return result
@@ -105,6 +106,12 @@ class RetryPlugin(Plugin):
         if not self._budget.take(cost):
             return "too many calls fail, and the retry budget is spent"
         return None
+
+
+def _with_deadline(call: CommandCall, deadline: float) -> CommandCall:
+    if call.deadline is not None and call.deadline <= deadline:
+        return call
+    return msgspec.structs.replace(call, deadline=deadline)  # call.replace() would check the number
 
 
 def _checked(name: str, policy: object) -> Retry:

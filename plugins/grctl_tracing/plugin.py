@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
 from collections.abc import Mapping, Sequence
 from contextvars import Token
 from time import perf_counter
@@ -11,35 +11,41 @@ from typing import Any, get_args
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from grctl_core import __version__
 from grctl_core.attempt import Attempt
-from grctl_core.calls import CommandCall, QueryCall, ResultCall, SendCall
+from grctl_core.calls import CommandCall, ResultCall
 from grctl_core.commands import Command, Reply
 from grctl_core.errors import InvalidInputError
 from grctl_core.hooks import Plugin, Proceed
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo, RunRef
 from grctl_tracing import names
+from grctl_tracing.attributes import call_attributes, end_attributes, refusal_attributes, run_attributes
 from grctl_tracing.instruments import Instruments
+from grctl_tracing.kept import Kept
 
 __all__ = ["TracingPlugin"]
 
+_log = logging.getLogger("grctl.tracing")
+
 _SCOPE = "grctl_tracing"
 _CLIENT = SpanKind.CLIENT
-_NO_SPAN = trace.INVALID_SPAN
+_NO_SPAN: Span = trace.INVALID_SPAN
 _FAILED = Status(StatusCode.ERROR)  # without a description: that would be an error's message, which is user data
 _CARRIES_CONTEXT = frozenset({"run.start", "run.event", "run.cancel", "run.terminate"})
 """Commands whose message carries the trace on: what comes of them goes on after the reply."""
 _COMMANDS = tuple(command.kind for command in get_args(Command))
+_MAKES_A_HANDLE = frozenset({"start", "describe"})
 
 
 class TracingPlugin(Plugin):
     """Traces and measures every operation of a client. One plugin may serve several clients.
 
-    Without an OpenTelemetry SDK nothing is recorded; a trace context that came in is passed on nevertheless.
+    Without an OpenTelemetry SDK nothing is recorded; a trace context that came in is passed on nevertheless. What a
+    tracing set-up raises breaks no call: the first time it is logged, as a warning of the logger ``grctl.tracing``.
 
     Args:
         tracer_provider: where spans go; None for OpenTelemetry's global provider, also one that is set later.
@@ -86,7 +92,7 @@ class TracingPlugin(Plugin):
             for operation, method in names.METHODS.items()
         }
         self._attempts = {kind: {names.COMMAND: kind, **self._server} for kind in _COMMANDS}
-        self._waits: Counter[str] = Counter()  # by run id
+        self._broke = False
 
     async def grctl_operation(self, call: Any, proceed: Proceed[Any, Any]) -> Any:
         """Put a span around it that covers all its attempts; around waiting only a measurement."""
@@ -94,22 +100,34 @@ class TracingPlugin(Plugin):
         if operation == "result":
             return await self._wait(call, proceed)
         name, attributes = self._rpc[operation]
-        span = self._tracer.start_span(name, None, _CLIENT, attributes, None, None, False, False)  # as _start_span
-        entered = None if span is _NO_SPAN else self._enter(call, span)
-        self._active_calls.add(1, attributes)
+        span, entered = _NO_SPAN, None
+        try:
+            span = self._tracer.start_span(name, None, _CLIENT, attributes, None, None, False, False)  # as _start_span
+            entered = None if span is _NO_SPAN else self._enter(call, span)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
+        try:
+            self._active_calls.add(1, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         begun = perf_counter()
         try:
             result = await proceed(call)
         except BaseException as error:
             self._call_ended(call, perf_counter() - begun, span, None, error)
-            _leave(entered, span, error)
+            self._leave(entered, span, error)
             raise
-        if span is _NO_SPAN:  # the usual way without an SDK, and the shortest
+        if span is not _NO_SPAN:
+            self._call_ended(call, perf_counter() - begun, span, result, None)
+            self._leave(entered, span)
+            return result
+        if operation in _MAKES_A_HANDLE:  # the usual way without an SDK, and the shortest
+            call.state[self.name] = Kept()
+        try:
             self._active_calls.add(-1, attributes)
             self._call_duration.record(perf_counter() - begun, attributes)
-            return result
-        self._call_ended(call, perf_counter() - begun, span, result, None)
-        _leave(entered, span)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         return result
 
     async def grctl_attempt(self, attempt: Attempt, proceed: Proceed[Attempt, Reply]) -> Reply:
@@ -119,36 +137,61 @@ class TracingPlugin(Plugin):
         span = trace.get_current_span()
         carries = kind in _CARRIES_CONTEXT and not (span is _NO_SPAN and self._needs_span)
         entered = None
-        if span.is_recording():  # where the operation's span is not recorded, those of its attempts are not either
-            span_kind = SpanKind.PRODUCER if carries else _CLIENT
-            span = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
-            entered = attach(trace.set_span_in_context(span))
         try:
-            if carries:
-                attempt = self._with_context(attempt)
+            if span.is_recording():  # where the operation's span is not recorded, those of its attempts are not either
+                span_kind = SpanKind.PRODUCER if carries else _CLIENT
+                span = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
+                entered = attach(trace.set_span_in_context(span))
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
+        if carries:
+            attempt = self._with_context(attempt)
+        try:
             reply = await proceed(attempt)
         except BaseException as error:
             self._attempt_ended(attributes, span if entered else None, names.failure_attributes(error))
-            _leave(entered, span, error)
+            self._leave(entered, span, error)
             raise
-        if entered is None and reply.success:
-            self._attempts_sent.add(1, attributes)
+        if entered is not None or not reply.success:
+            failure = None if reply.success else refusal_attributes(reply)
+            self._attempt_ended(attributes, span if entered else None, failure)
+            self._leave(entered, span)
             return reply
-        self._attempt_ended(attributes, span if entered else None, None if reply.success else _refusal(reply))
-        _leave(entered, span)
+        try:
+            self._attempts_sent.add(1, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
         return reply
 
     def grctl_retry_scheduled(self, call: CommandCall, error: Exception, delay: float, attempt: int) -> None:
         """Note it on the operation's span."""
-        span = call.state.get(self.name)
-        if isinstance(span, Span):
+        kept = call.state.get(self.name)
+        if isinstance(kept, Kept) and kept.span is not None:
             numbers = {names.RETRY_DELAY: delay, names.RETRY_ATTEMPT: attempt}
-            span.add_event(names.RETRY_EVENT, {**names.failure_attributes(error), **numbers})
+            try:
+                kept.span.add_event(names.RETRY_EVENT, {**names.failure_attributes(error), **numbers})
+            except Exception as broken:  # noqa: BLE001 - see _complain
+                self._complain(broken)
 
     def grctl_run_ended(self, run: RunInfo, outcome: Outcome[Any], waited: float, state: Mapping[str, Any]) -> None:
-        """Report the end to who looked at ``handle.future``; a waiting call reports its own."""
-        if run.id not in self._waits:
-            self._report_wait(run.ref, waited, state, _end_attributes(outcome))
+        """Report the end to who looked at ``handle.future`` alone; a waiting call reports its own."""
+        kept = state.get(self.name)
+        if isinstance(kept, Kept) and not kept.waited:
+            self._report_wait(run.ref, waited, kept, end_attributes(outcome))
+
+    def _complain(self, error: Exception) -> None:
+        """Log what broke in the tracing set-up, once: the call goes on, and must not fill the log either."""
+        if not self._broke:
+            self._broke = True
+            _log.warning("the tracing set-up raised an error: traces are incomplete, calls go on", exc_info=error)
+
+    def _add(
+        self, counter: metrics.Counter | metrics.UpDownCounter, change: int, attributes: Mapping[str, Any]
+    ) -> None:
+        try:
+            counter.add(change, attributes)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
 
     def _start_span(
         self, name: str, kind: SpanKind, attributes: Mapping[str, Any], links: Sequence[Link] | None = None
@@ -160,7 +203,8 @@ class TracingPlugin(Plugin):
     def _enter(self, call: CommandCall, span: Span) -> Token[Context] | None:
         """Make it the current span, where that changes anything; return what leaving it needs."""
         if span.is_recording():
-            call.state[self.name] = span
+            call.state[self.name] = kept = Kept()
+            kept.span = span
         elif span.get_span_context() == trace.get_current_span().get_span_context():
             return None  # there is no SDK: it is the one that came in
         return attach(trace.set_span_in_context(span))  # a span not sampled, too: that holds for what is inside
@@ -170,100 +214,97 @@ class TracingPlugin(Plugin):
     ) -> None:
         """Measure and describe it, while the span is current: exemplars lead from the histogram to the trace."""
         attributes = self._rpc[call.operation][1]
-        self._active_calls.add(-1, attributes)
         failure = None if error is None else names.failure_attributes(error)
-        self._call_duration.record(seconds, attributes if failure is None else {**attributes, **failure})
-        if span.is_recording():
-            # Of a start that attached, and of get_handle, the run is known only now.
-            run = result.ref if isinstance(result, RunInfo) else call.run
-            span.set_attributes({**_call_attributes(call), **_run_attributes(run), names.ATTEMPT_TOTAL: call.attempts})
-            call.state[self.name] = span.get_span_context()  # a handle keeps it: the end of the wait links to it
-            _set_failure(span, failure)
+        kept = call.state.get(self.name)
+        if isinstance(kept, Kept):
+            kept.span, kept.start = None, span.get_span_context()  # the end of the wait links to it
+        elif call.operation in _MAKES_A_HANDLE:
+            call.state[self.name] = Kept()
+        self._add(self._active_calls, -1, attributes)
+        try:
+            self._call_duration.record(seconds, attributes if failure is None else {**attributes, **failure})
+            if kept is not None:
+                # Of a start that attached, and of get_handle, the run is known only now.
+                run = result.ref if isinstance(result, RunInfo) else call.run
+                span.set_attributes(
+                    {**call_attributes(call), **run_attributes(run), names.ATTEMPT_TOTAL: call.attempts}
+                )
+                _set_failure(span, failure)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
 
     def _with_context(self, attempt: Attempt) -> Attempt:
         headers: dict[str, str] = {}
-        self._propagator.inject(headers)
-        return attempt.replace(headers={**attempt.headers, **headers}) if headers else attempt
+        try:
+            self._propagator.inject(headers)
+            return attempt.replace(headers={**attempt.headers, **headers}) if headers else attempt
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
+            return attempt
 
     def _attempt_ended(self, attributes: Mapping[str, Any], span: Span | None, failure: dict[str, str] | None) -> None:
-        self._attempts_sent.add(1, attributes if failure is None else {**attributes, **failure})
+        self._add(self._attempts_sent, 1, attributes if failure is None else {**attributes, **failure})
         if span is not None:
             _set_failure(span, failure)
 
+    def _leave(self, entered: Token[Context] | None, span: Span, error: BaseException | None = None) -> None:
+        if entered is None:
+            return
+        # A coroutine that nobody finishes is closed by the garbage collector, in a context that is not its own.
+        if not isinstance(error, GeneratorExit) or trace.get_current_span() is span:
+            detach(entered)
+        try:
+            span.end()
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
+
     async def _wait(self, call: ResultCall, proceed: Proceed[Any, Any]) -> Any:
         attributes = {names.WORKFLOW_TYPE: call.workflow_type or "", **self._server}
-        self._instruments.active_waits.add(1, attributes)
-        self._waits[call.run_id] += 1
+        kept = call.handle_state.get(self.name)
+        if isinstance(kept, Kept):
+            kept.waited = True
+        self._add(self._instruments.active_waits, 1, attributes)
         begun = perf_counter()
         end: Mapping[str, str] = {}
         try:
             outcome: Outcome[Any] = await proceed(call)
-            end = _end_attributes(outcome)
+            end = end_attributes(outcome)
         except BaseException as error:
             end = names.failure_attributes(error)
             raise
         finally:
             seconds = perf_counter() - begun
-            self._instruments.active_waits.add(-1, attributes)
-            self._waits[call.run_id] -= 1
-            if not self._waits[call.run_id]:
-                del self._waits[call.run_id]
-            self._report_wait(call.run, seconds, call.handle_state, end)
+            self._add(self._instruments.active_waits, -1, attributes)
+            self._report_wait(call.run, seconds, kept, end)
         return outcome
 
-    def _report_wait(self, run: RunRef, seconds: float, kept: Mapping[str, Any], end: Mapping[str, str]) -> None:
+    def _report_wait(self, run: RunRef, seconds: float, kept: object, end: Mapping[str, str]) -> None:
         """Measure a wait that is over, and leave a short span that leads to the trace of the start."""
-        start = kept.get(self.name)
-        links = [Link(start)] if isinstance(start, SpanContext) else None
-        span = self._start_span(names.METHODS["result"], SpanKind.INTERNAL, self._server, links)
+        start = kept.start if isinstance(kept, Kept) else None
         attributes = {names.WORKFLOW_TYPE: run.wf_type or "", **self._server, **end}
-        if not span.is_recording():
-            self._instruments.wait_duration.record(seconds, attributes)
-            return
-        self._instruments.wait_duration.record(seconds, attributes, trace.set_span_in_context(span))
-        span.set_attributes({**_run_attributes(run), names.WAIT_DURATION: seconds, **end})
-        if names.ERROR_TYPE in end:
-            span.set_status(_FAILED)
-        span.end()
-
-
-def _leave(entered: Token[Context] | None, span: Span, error: BaseException | None = None) -> None:
-    if entered is not None:
-        # A coroutine that nobody finishes is closed by the garbage collector, in a context that is not its own.
-        if not isinstance(error, GeneratorExit) or trace.get_current_span() is span:
-            detach(entered)
-        span.end()
+        span = _NO_SPAN
+        try:
+            links = None if start is None else [Link(start)]
+            span = self._start_span(names.METHODS["result"], SpanKind.INTERNAL, self._server, links)
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
+        try:
+            if not span.is_recording():
+                self._instruments.wait_duration.record(seconds, attributes)
+                return
+            self._instruments.wait_duration.record(seconds, attributes, trace.set_span_in_context(span))
+            span.set_attributes({**run_attributes(run), names.WAIT_DURATION: seconds, **end})
+            if names.ERROR_TYPE in end:
+                span.set_status(_FAILED)
+            span.end()
+        except Exception as broken:  # noqa: BLE001 - see _complain
+            self._complain(broken)
 
 
 def _set_failure(span: Span, failure: Mapping[str, str] | None) -> None:
     if failure is not None:
         span.set_attributes(failure)
         span.set_status(_FAILED)
-
-
-def _refusal(reply: Reply) -> dict[str, str]:
-    code = "unknown" if reply.error is None else str(reply.error.code)
-    return {names.ERROR_TYPE: code, names.RPC_STATUS_CODE: code}
-
-
-def _end_attributes(outcome: Outcome[Any]) -> dict[str, str]:
-    """Say how a run ended; of one that did not complete also our error class, never the workflow's own error."""
-    status = {names.RUN_STATUS: outcome.status.value}
-    return status if outcome.completed else {**status, **names.failure_attributes(outcome.to_error())}
-
-
-def _run_attributes(run: RunRef) -> dict[str, str]:
-    known = {names.WORKFLOW_ID: run.wf_id, names.WORKFLOW_TYPE: run.wf_type, names.RUN_ID: run.run_id}
-    return {name: value for name, value in known.items() if value}
-
-
-def _call_attributes(call: CommandCall) -> dict[str, str]:
-    attributes = _run_attributes(call.run)
-    if isinstance(call, SendCall):
-        attributes[names.EVENT_NAME] = call.event_name
-    elif isinstance(call, QueryCall):
-        attributes[names.QUERY_NAME] = call.query_name
-    return attributes
 
 
 def _check(name: str, value: object, kind: type) -> None:

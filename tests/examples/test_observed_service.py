@@ -7,11 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-import grctl_retry
-import grctl_tracing
-
 EXAMPLE = Path(__file__).parents[2] / "examples" / "observed_service.py"
 
 LOGGED = """\
@@ -36,10 +31,6 @@ POST /orders (INTERNAL) N ms
 """
 
 
-@pytest.mark.skipif(
-    not (hasattr(grctl_retry, "RetryPlugin") and hasattr(grctl_tracing, "TracingPlugin")),
-    reason="the example needs the retry and the tracing plugin",
-)
 def test_it_prints_the_log_and_the_trace_of_a_start_whose_reply_was_lost():
     done = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLE], capture_output=True, encoding="utf-8", timeout=60, check=False

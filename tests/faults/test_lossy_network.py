@@ -94,11 +94,12 @@ class Counts(grctl.Plugin):
 
 @contextlib.contextmanager
 def losses(faults: Faults):
-    """Lose things inside the block."""
-    rules = [faults.drop(requests(), share=0.1), faults.drop(replies(), share=0.3)]
+    """Lose things inside the block; at its end, make sure that it happened: half of the share at the least."""
+    rules = {faults.drop(requests(), share=0.1): 0.05, faults.drop(replies(), share=0.3): 0.15}
     yield
-    for rule in rules:
+    for rule, least in rules.items():
         rule.stop()
+        assert len(rule.struck) >= max(5, least * rule.seen), rule
 
 
 async def each(count: int, one) -> list:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -120,6 +121,19 @@ def test_a_list_that_cannot_be(installed, names):
     assert "Error: " in done.stderr
     assert "\x1b" not in done.output
     assert as_json("--plugins", names, code=2)["problem"]
+
+
+def test_a_warning_is_one_clean_line(installed):
+    module = MODULE + "\nimport warnings\nwarnings.warn('made with \x1b[31m an old\\nlibrary', UserWarning)\n"
+    installed({"audit": ":Audit"}, module=module)
+    for arguments in (("--plugins", "logging,tracing,audit"), ("--plugins", "logging,tracing,audit", "--json")):
+        sys.modules.pop("others_plugins", None)
+        done = run(*arguments)
+        of_the_list, of_the_module = sorted(done.stderr.splitlines(), reverse=True)
+        assert of_the_list.startswith("Warning: plugin 'logging' is listed before 'tracing', and should stand after it")
+        assert of_the_module == r"Warning: made with \x1b[31m an old\nlibrary"
+        assert "Warning" not in done.stdout
+    assert run("--plugins", "tracing,logging").stderr == ""
 
 
 def test_names_of_others_do_nothing_to_a_terminal(installed):

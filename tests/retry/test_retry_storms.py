@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from core.scripted import ScriptedConnection, already_running, lost, refused, run_info
+from core.scripted import NEVER, ScriptedConnection, already_running, lost, refused, run_info, settle
 
 from grctl_core.commands import ErrorCode, Reply
 from grctl_core.errors import DeliveryUnknownError, GrctlError, NotDeliveredError, NotSentError
@@ -71,6 +71,35 @@ async def test_without_a_connection_nothing_is_sent_and_no_token_taken() -> None
     with pytest.raises(NotSentError) as caught:
         await client.get_handle("order-1")
     assert caught.value.__notes__[0].endswith(f"attempts={ATTEMPTS}")
+
+
+async def test_a_cancelled_repetition_gives_its_token_back() -> None:
+    connection = ScriptedConnection()
+    client = retrying_client(connection, Retry(attempts=ATTEMPTS), budget=2)
+    for number in range(10):  # without the tokens of those before, the third would not be tried again
+        connection.script("run.start", NotDeliveredError("away"), NEVER)
+        calling = asyncio.create_task(client.start_workflow("Order", f"order-{number}"))
+        await settle()
+        assert len(connection.sent("run.start")) == 2 * (number + 1)
+        calling.cancel()
+        await asyncio.wait([calling])
+        assert calling.cancelled()
+
+
+async def test_a_cancelled_call_gives_back_no_token_of_a_repetition_that_failed() -> None:
+    connection = ScriptedConnection()
+    client = retrying_client(connection, Retry(attempts=ATTEMPTS), budget=2)
+    connection.script("run.start", *[NotDeliveredError("away")] * 2, NEVER)
+    calling = asyncio.create_task(client.start_workflow("Order", "order-1"))
+    await settle()
+    assert len(connection.sent("run.start")) == 3
+    calling.cancel()
+    await asyncio.wait([calling])
+    connection.script("run.start", *[NotDeliveredError("away")] * 3)
+    with pytest.raises(NotDeliveredError) as caught:
+        await client.start_workflow("Order", "order-2")
+    assert "budget" in caught.value.__notes__[0]
+    assert len(connection.sent("run.start")) == 3 + 2  # one token was left
 
 
 async def test_after_an_outage_the_budget_fills_again() -> None:

@@ -236,6 +236,28 @@ class Hangs(Fine):
         await asyncio.get_running_loop().create_future()
 
 
+class CannotBeStopped(Fine):
+    async def grctl_send(self, call, proceed):
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()
+
+
+class CancelsAtTheEnd(Fine):
+    def grctl_run_ended(self, run):
+        raise asyncio.CancelledError
+
+
+class CancelsAtRetries(Fine):
+    def grctl_retry_scheduled(self, delay):
+        raise asyncio.CancelledError
+
+
+class CancelsAtTheConnection(Fine):
+    def grctl_connection_changed(self, connection, event):
+        raise asyncio.CancelledError
+
+
 class Warns(Fine):
     def __init__(self):
         import warnings
@@ -314,6 +336,10 @@ DEFECTS = {
     MapsCancellation: "test_cancellation_passes_through",
     LeavesATask: "test_results_come_through",
     Hangs: "test_results_come_through",
+    CannotBeStopped: "test_results_come_through",
+    CancelsAtTheEnd: "test_every_end_of_a_run",
+    CancelsAtRetries: "test_every_retry",
+    CancelsAtTheConnection: "test_every_change_of_the_connection",
     Warns: "test_it_can_be_listed",
     RaisesAtACertainEnd: "test_every_end_of_a_run",
     NeedsTheStart: "test_every_end_of_a_run",
@@ -322,7 +348,7 @@ DEFECTS = {
     HasNoContext: "test_the_log_context",
     ContextIsUsedOnce: "test_the_log_context",
 }
-HANG = {LeavesATask, Hangs}
+HANG = {LeavesATask, Hangs, CannotBeStopped}
 """Those whose case waits for something that never comes."""
 
 
@@ -355,6 +381,25 @@ def test_what_a_case_waited_for_is_told():
     for plugin, waited_for in ((Hangs, "a call through the plugin"), (LeavesATask, "left behind\n  <.*sleep")):
         with pytest.raises(pytest.fail.Exception, match=f"it waited for .*{waited_for}"):
             contract_on(plugin, 0.5).test_results_come_through()
+
+
+def test_what_hangs_is_told_by_plugin_and_case():
+    for plugin in (Hangs, CannotBeStopped):
+        with pytest.raises(pytest.fail.Exception, match=r"plugin 'fine': the case test_results_come_through has not"):
+            contract_on(plugin, 0.5).test_results_come_through()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "hook"),
+    [
+        (CancelsAtTheEnd, "grctl_run_ended"),
+        (CancelsAtRetries, "grctl_retry_scheduled"),
+        (CancelsAtTheConnection, "grctl_connection_changed"),
+    ],
+)
+def test_a_cancellation_by_a_notification_is_told(plugin, hook):
+    with pytest.raises(AssertionError, match=f"{hook} raised CancelledError"):
+        getattr(contract_on(plugin), DEFECTS[plugin])()
 
 
 def test_what_the_author_says_is_admitted_and_no_more():

@@ -55,7 +55,7 @@ async def transport():
         yield made
         assert made.remaining == {}
     assert made.live_watches == 0
-    assert not made._in_flight
+    assert not made._link._in_flight
 
 
 @pytest.fixture

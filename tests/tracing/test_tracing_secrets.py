@@ -14,6 +14,7 @@ from grctl_core.outcome import ErrorDetails, Outcome
 from grctl_core.run import RunStatus
 from grctl_engine import Workflow
 from grctl_memory import MemoryConnection
+from grctl_tracing.kept import Kept
 
 from .recorder import Recorder
 
@@ -135,6 +136,6 @@ def test_an_end_that_comes_by_notification(recorder: Recorder) -> None:
     run = run_info("R1", status="failed")
     error = ErrorDetails(type=SECRET, message=SECRET, stack_trace=SECRET)
     outcome: Outcome[Any] = Outcome(status=RunStatus.FAILED, run=run, error=error, reason=SECRET)
-    recorder.plugin.grctl_run_ended(run, outcome, 1.0, {})
+    recorder.plugin.grctl_run_ended(run, outcome, 1.0, {"tracing": Kept()})
     assert "WorkflowError" in recorder.everything()
     assert SECRET not in recorder.everything()

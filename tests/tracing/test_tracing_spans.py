@@ -447,7 +447,8 @@ async def test_without_an_sdk_nothing_is_sent_and_nothing_kept(connection: Scrip
     client = grctl.Client(connection=connection, plugins=["tracing"])
     handle = await client.start_workflow("Order", "order-1")
     assert sent_headers(connection) == [None]
-    assert handle._state == {}
+    kept = handle._state["tracing"]
+    assert (kept.span, kept.start) == (None, None)
     connection.end(handle.run_info.id, result="done")
     assert await handle.result() == "done"
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
 from core.scripted import ScriptedConnection, run_info, settle
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import StatusCode
 
+import grctl
 from grctl_core.errors import WorkflowError, WorkflowNotFoundError
+from grctl_tracing import TracingPlugin
+from grctl_tracing.kept import Kept
 
 from .recorder import Recorder
 
@@ -132,9 +138,81 @@ async def test_one_end_is_reported_once_for_each_who_waits_by_a_call(
     await asyncio.gather(*waits, future)
     assert recorder.names.count("grctl/result") == 3
     assert recorder.total(WAIT) == 3
-    assert recorder.plugin._waits == {}
+
+
+async def test_waits_on_two_handles_to_one_run_are_two(recorder: Recorder, connection: ScriptedConnection) -> None:
+    client = recorder.client(connection)
+    handle = await client.start_workflow("Order", "order-1")
+    connection.record(run_info(handle.run_info.id))
+    other = await client.get_handle("order-1")
+    recorder.clear()
+    future = other.future
+    waiting = asyncio.create_task(handle.result())
+    await settle()
+    connection.end(handle.run_info.id, result=1)
+    assert [await waiting, await future] == [1, 1]
+    assert recorder.names == ["grctl/result"] * 2
+    assert recorder.total(WAIT) == 2
+
+
+async def test_an_end_after_the_last_wait_was_given_up_is_none(
+    recorder: Recorder, connection: ScriptedConnection
+) -> None:
+    handle = await recorder.client(connection).start_workflow("Order", "order-1")
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=0.001)
+    connection.end(handle.run_info.id, result=1)
+    await settle()
+    assert handle._end.outcome is not None  # it has learned it
+    ends = [(span.attributes or {}) for span in recorder.spans if span.name == "grctl/result"]
+    assert [end["error.type"] for end in ends] == ["CancelledError"] * 3
+    assert recorder.counts(WAIT) == [({**ORDER, "error.type": "CancelledError"}, 3)]
+
+
+async def test_with_measurements_alone_waits_are_counted_the_same(connection: ScriptedConnection) -> None:
+    reader = InMemoryMetricReader()
+    meter_provider = MeterProvider([reader], shutdown_on_exit=False)
+    client = grctl.Client(connection=connection, plugins=[TracingPlugin(meter_provider=meter_provider)])
+    called, looked_at = [await client.start_workflow("Order", f"order-{number}") for number in range(2)]
+    future = looked_at.future
+    waiting = asyncio.create_task(called.result())
+    await settle()
+    connection.end(called.run_info.id, result=1)
+    connection.end(looked_at.run_info.id, result=2)
+    assert [await waiting, await future] == [1, 2]
+    await called.result()
+    data = reader.get_metrics_data()
+    assert data is not None
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    (waits,) = (metric for metric in metrics if metric.name == WAIT)
+    assert sum(point.count for point in waits.data.data_points) == 3  # type: ignore[union-attr]
+    meter_provider.shutdown()
+
+
+async def test_of_handles_that_are_dropped_nothing_is_kept(recorder: Recorder, connection: ScriptedConnection) -> None:
+    def kept() -> int:
+        return sum(type(each) is Kept for each in gc.get_objects())
+
+    client = recorder.client(connection)
+    gc.collect()
+    before = kept()
+    handles = []
+    for number in range(20):
+        handle = await client.start_workflow("Order", f"order-{number}")
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=0.001)
+        assert not handle.future.done()
+        handles.append(handle)
+    assert kept() == before + 20
+    del handle, handles
+    connection.commands.clear()
+    await settle()
+    gc.collect()
+    assert kept() == before
 
 
 async def test_a_handle_keeps_no_span(recorder: Recorder, connection: ScriptedConnection) -> None:
     handle = await recorder.client(connection).start_workflow("Order", "order-1")
-    assert handle._state == {"tracing": recorder.span("grctl/start").context}
+    kept = handle._state["tracing"]
+    assert (kept.span, kept.start) == (None, recorder.span("grctl/start").context)

@@ -15,6 +15,9 @@ __all__ = ["Contract", "case", "settled"]
 
 C = TypeVar("C", bound="Contract")
 
+_GRACE = 1.0
+"""Seconds that tasks get to end in when they are cancelled."""
+
 
 def case(test: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
     """Make a case: a plain method that runs in an event loop of its own, up to a deadline.
@@ -24,9 +27,13 @@ def case(test: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
 
     @functools.wraps(test)
     def run(self: C) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # deprecations in what it imports are not its doing
-            asyncio.run(_within(self, test))
+        loop = asyncio.new_event_loop()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # deprecations in what it imports are not its doing
+                loop.run_until_complete(_within(self, test, run.__name__))
+        finally:
+            _close(loop)
 
     del run.__wrapped__  # pytest would take what it wraps for a test of its own kind
     return run
@@ -38,34 +45,67 @@ async def settled(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def _within(contract: C, test: Callable[[C], Awaitable[None]]) -> None:
+class _Progress:
+    """What a case is waiting for, to be told if it hangs."""
+
+    waits_for = "a call through the plugin"
+
+
+async def _within(contract: C, test: Callable[[C], Awaitable[None]], name: str) -> None:
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    limit = asyncio.timeout(contract.deadline)
-    before = asyncio.all_tasks()
     contract.made = []
-    waiting_for = "a call through the plugin"
-    left: set[asyncio.Task[Any]] = set()
-    try:
-        async with limit:
-            try:
-                await test(contract)
-                waiting_for = "close_plugin()"
-            finally:
-                for plugin in contract.made:
-                    await contract.close_plugin(plugin)
-            waiting_for = "tasks that the plugin left behind"
-            await settled(lambda: asyncio.all_tasks() <= before)
-    except TimeoutError:
-        left = asyncio.all_tasks() - before
-        if not limit.expired():
-            raise
-    if limit.expired():
+    progress = _Progress()
+    before = asyncio.all_tasks()
+    running = asyncio.ensure_future(_whole(contract, test, progress))
+    # Not asyncio.timeout: that waits for a plugin that does not let itself be cancelled.
+    done, _ = await asyncio.wait([running], timeout=contract.deadline)
+    if not done:
+        left = asyncio.all_tasks() - before - {running}
         tasks = "".join(f"\n  {task.get_coro()!r}" for task in left)
-        pytest.fail(f"the case has not ended within {contract.deadline:g} s; it waited for {waiting_for}{tasks}")
+        pytest.fail(
+            f"plugin {_name(contract)}: the case {name} has not ended within {contract.deadline:g} s; it waited for "
+            f"{progress.waits_for}{tasks}"
+        )
+    running.result()
     for complaint in complaints:
         error = complaint.get("exception")
         raise AssertionError(f"the event loop was told: {complaint['message']}") from error
+
+
+async def _whole(contract: C, test: Callable[[C], Awaitable[None]], progress: _Progress) -> None:
+    own = asyncio.all_tasks()
+    try:
+        await test(contract)
+        progress.waits_for = "close_plugin()"
+    finally:
+        for plugin in contract.made:
+            await contract.close_plugin(plugin)
+    progress.waits_for = "tasks that the plugin left behind"
+    await settled(lambda: asyncio.all_tasks() <= own)
+
+
+def _name(contract: Contract) -> str:
+    plugin = contract.made[-1] if contract.made else None
+    return repr(getattr(plugin, "name", type(contract).__name__))
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close it as asyncio.run does, but do not wait for ever for what does not let itself be cancelled."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    try:
+        loop.run_until_complete(_wind_up(loop, tasks))
+    finally:
+        loop.close()
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop, tasks: AbstractSet[asyncio.Task[Any]]) -> None:
+    if tasks:
+        await asyncio.wait(tasks, timeout=_GRACE)
+    ends = (loop.shutdown_asyncgens(), loop.shutdown_default_executor())
+    await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=_GRACE)
 
 
 class Contract:
@@ -79,8 +119,11 @@ class Contract:
     changes: ClassVar[AbstractSet[str]] = frozenset()
     """The operations whose values, results or errors the plugin changes on purpose. They are not compared."""
 
-    deadline: ClassVar[float] = 60.0
-    """Seconds after which a case counts as hanging. Cases take far less."""
+    deadline: ClassVar[float] = 30.0
+    """Seconds after which a case counts as hanging, and fails. Cases take far less.
+
+    A plugin that does not let the event loop run at all cannot be stopped so; pytest-timeout stops that.
+    """
 
     made: list[object]
     """The plugins that the case has made."""

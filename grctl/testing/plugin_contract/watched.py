@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -12,7 +13,7 @@ from grctl_core.hooks import Plugin
 
 __all__ = ["Recorder", "hooks_of", "watched"]
 
-_NOTIFICATIONS = ("grctl_run_ended", "grctl_retry_scheduled", "grctl_connection_changed", "grctl_log_context")
+_NOTIFICATIONS = ("grctl_run_ended", "grctl_retry_scheduled", "grctl_connection_changed")
 
 Layer = Callable[[Any, Any], Awaitable[Any]]
 
@@ -70,8 +71,25 @@ def watched(plugin: Any, faults: list[str], answers: AbstractSet[str] = frozense
     members: dict[str, Any] = {"name": plugin.name}
     for hook in hooks_of(plugin):
         function = getattr(plugin, hook)
-        members[hook] = staticmethod(function) if hook in _NOTIFICATIONS else _watch(hook, function, faults, answers)
+        if hook in _NOTIFICATIONS:
+            members[hook] = staticmethod(_listen(hook, function, faults))
+        elif hook == "grctl_log_context":
+            members[hook] = staticmethod(function)
+        else:
+            members[hook] = _watch(hook, function, faults, answers)
     return type("Watched", (), members)()
+
+
+def _listen(hook: str, function: Callable[..., object], faults: list[str]) -> Callable[..., object]:
+    @functools.wraps(function)  # the core looks at which arguments it takes
+    def told(*args: object, **kwargs: object) -> object:
+        try:
+            return function(*args, **kwargs)
+        except asyncio.CancelledError:
+            faults.append(f"{hook} raised CancelledError: a notification is no task, and nobody has cancelled it")
+            return None
+
+    return told
 
 
 def _watch(hook: str, function: Layer, faults: list[str], answers: AbstractSet[str]) -> Any:
