@@ -1,4 +1,4 @@
-"""For mkdocs.yml: docstrings name things as ``:class:`Outcome```, which Markdown does not know; leave the name."""
+"""For mkdocs.yml: docstrings name things as ``:class:`Outcome```, which Markdown does not know; leave the name."""  # noqa: INP001 - a part of the build, no package
 
 from __future__ import annotations
 
