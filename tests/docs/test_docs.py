@@ -40,6 +40,25 @@ def test_blocks_that_are_not_run():
         pytest.skip(f"{len(NOT_RUN)} of {sum(map(len, BLOCKS.values()))} blocks are not run: {reasons}")
 
 
+PASTED = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [page for page in PASTED if BLOCKS[page]], ids=name)
+def test_blocks_can_be_pasted_into_a_prompt(page):
+    blocks = [block for block in BLOCKS[page] if not block.is_console and not block.is_program]
+    assert blocks
+    for block in blocks:
+        # There a blank line ends a function, and what is indented after it is an error.
+        broken = re.search(r"\n\n+ .+", block.code)
+        assert broken is None, f"{block.where}: after a blank line:{broken[0]}"
+
+
+def test_the_front_page_begins_as_the_readme_does():
+    front, readme = (BLOCKS[page][0] for page in (ROOT / "docs" / "index.md", ROOT / "README.md"))
+    assert front.code == readme.code
+    assert front.expected == readme.expected
+
+
 def test_the_readme_begins_with_a_program_to_paste():
     first = BLOCKS[ROOT / "README.md"][0]
     assert first.is_program
