@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from workshop_blocks import is_workshop
 import grctl
 from grctl_core import errors
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = {page: [] if is_workshop(page) else read_blocks(page) for page in PAGES}  # those: test_workshops.py
 NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.not_run is not None]
 
@@ -51,6 +52,14 @@ def test_blocks_can_be_pasted_into_a_prompt(page):
         # There a blank line ends a function, and what is indented after it is an error.
         broken = re.search(r"\n\n+ .+", block.code)
         assert broken is None, f"{block.where}: after a blank line:{broken[0]}"
+
+
+def test_supported_pythons_are_those_of_the_classifiers():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    (row,) = re.findall(r"^\| Python \|.*$", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"3\.\d+", row) == classified
+    assert project["requires-python"] == f">={classified[0]}"
 
 
 def test_the_front_page_begins_as_the_readme_does():
