@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from workshop_blocks import is_workshop
 import grctl
 from grctl_core import errors
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = {page: [] if is_workshop(page) else read_blocks(page) for page in PAGES}  # those: test_workshops.py
 NOT_RUN = [block for blocks in BLOCKS.values() for block in blocks if block.not_run is not None]
 
@@ -40,6 +41,33 @@ def test_blocks_that_are_not_run():
     if NOT_RUN:
         reasons = "; ".join(f"{block.where}: {block.not_run}" for block in NOT_RUN)
         pytest.skip(f"{len(NOT_RUN)} of {sum(map(len, BLOCKS.values()))} blocks are not run: {reasons}")
+
+
+PASTED = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [page for page in PASTED if BLOCKS[page]], ids=name)
+def test_blocks_can_be_pasted_into_a_prompt(page):
+    blocks = [block for block in BLOCKS[page] if not block.is_console and not block.is_program]
+    assert blocks
+    for block in blocks:
+        # There a blank line ends a function, and what is indented after it is an error.
+        broken = re.search(r"\n\n+ .+", block.code)
+        assert broken is None, f"{block.where}: after a blank line:{broken[0]}"
+
+
+def test_supported_pythons_are_those_of_the_classifiers():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    (row,) = re.findall(r"^\| Python \|.*$", (ROOT / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"3\.\d+", row) == classified
+    assert project["requires-python"] == f">={classified[0]}"
+
+
+def test_the_front_page_begins_as_the_readme_does():
+    front, readme = (BLOCKS[page][0] for page in (ROOT / "docs" / "index.md", ROOT / "README.md"))
+    assert front.code == readme.code
+    assert front.expected == readme.expected
 
 
 def test_the_readme_begins_with_a_program_to_paste():
