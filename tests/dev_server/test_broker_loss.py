@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,6 +133,13 @@ async def test_in_the_middle_of_a_hundred_runs(connect: Connect, how: str) -> No
         await check_batches_are_whole(raw)
 
 
+async def is_stopped(pid: int) -> bool:
+    """Whether each thread of a process has come to a stop: a signal takes its time, and a thread may work until then."""
+    return all(
+        status.read_text().rpartition(")")[2].split()[0] == "T" for status in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
+
+
 @pytest.mark.parametrize("seen", ["at once", "late"])
 async def test_a_broker_that_stores_a_batch_after_the_link_was_given_up(
     connect: Connect, seen: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -155,6 +164,7 @@ async def test_a_broker_that_stores_a_batch_after_the_link_was_given_up(
 
         monkeypatch.setattr(writer, "read_state", outdated)
         server.pause()
+        await until(functools.partial(is_stopped, server.broker.pid))
         update = EventCommand(
             wf_id="a", run=run, event_name="update_quantity", payload=encode("x", {"item_id": "x", "qty": 2})
         )
