@@ -134,7 +134,7 @@ async def test_in_the_middle_of_a_hundred_runs(connect: Connect, how: str) -> No
 
 
 async def is_stopped(pid: int) -> bool:
-    """Whether each thread of a process has come to a stop: a signal takes its time, and a thread may work until then."""
+    """Whether each thread of a process has come to a stop: a signal takes its time, and it may work until then."""
     return all(
         status.read_text().rpartition(")")[2].split()[0] == "T" for status in Path(f"/proc/{pid}/task").glob("*/stat")
     )
