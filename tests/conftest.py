@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
+
+# A shell starts what is in its background deaf to Ctrl-C, and the commands that tests send it to would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, max_examples=100)
 settings.register_profile("long", deadline=None, database=None, max_examples=3_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import fcntl
 import json
 import os
@@ -33,6 +34,7 @@ class Terminal:
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.columns = columns
         self.shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end in the middle of a character
 
     async def run(self, cli: Cli, *arguments: str) -> int:
         process = await self.start(cli, *arguments)
@@ -57,7 +59,7 @@ class Terminal:
             part = await asyncio.to_thread(os.read, self._master, 65_536)
         except OSError:  # nobody has the other end any more
             part = b""
-        self.shown += part.decode()
+        self.shown += self._decoder.decode(part)
         return bool(part)
 
     @property
