@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from grctl_core.entry_points import find_entry_point
 from grctl_core.errors import InvalidInputError
 from grctl_core.plugin_list import NO_PLUGINS, PluginList
 
@@ -115,21 +116,9 @@ def _load(name: str, where: str = "") -> object:
 
 
 def _from_entry_points(name: str, where: str) -> Any:
-    from importlib.metadata import entry_points  # slow, and needed for foreign names alone
-
-    found = {entry.value: entry for entry in entry_points(group=ENTRY_POINT_GROUP, name=name)}
-    if not found:
-        known = sorted({*OURS, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
-        raise InvalidInputError(
-            f"no plugin is named {name!r}{where}: there are {', '.join(known)}. Others come with a package that has an "
-            f"entry point of this name in the group {ENTRY_POINT_GROUP!r}"
-        )
-    if len(found) > 1:
-        claims = " and ".join(
-            f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})" for entry in found.values()
-        )
-        raise InvalidInputError(f"two packages claim the plugin name {name!r}: {claims}. Uninstall one of them")
-    (entry,) = found.values()
+    missing = f"no plugin is named {name!r}{where}"
+    called, kind = f"plugin name {name!r}", "of this name"
+    entry = find_entry_point(ENTRY_POINT_GROUP, name, OURS, missing=missing, called=called, kind=kind)
     return _import(name, entry.load)
 
 

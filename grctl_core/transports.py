@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
+from grctl_core.entry_points import find_entry_point
 from grctl_core.errors import InvalidInputError
 from grctl_core.protocols import Connection
 
@@ -52,21 +53,8 @@ def _load(target: str) -> Opener:
 
 
 def _from_entry_points(scheme: str, ours: Mapping[str, str]) -> Opener:
-    from importlib.metadata import entry_points  # slow, and needed for foreign schemes alone
-
-    found = {entry.value: entry for entry in entry_points(group=ENTRY_POINT_GROUP, name=scheme)}
-    if not found:
-        known = sorted({*ours, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
-        raise InvalidInputError(
-            f"no transport for '{scheme}://': there are {', '.join(known)}. Others come with a package that has an "
-            f"entry point named {scheme!r} in the group {ENTRY_POINT_GROUP!r}"
-        )
-    if len(found) > 1:
-        claims = " and ".join(
-            f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})" for entry in found.values()
-        )
-        raise InvalidInputError(f"two packages claim the scheme '{scheme}://': {claims}. Uninstall one of them")
-    (entry,) = found.values()
+    missing, called, kind = f"no transport for '{scheme}://'", f"scheme '{scheme}://'", f"named {scheme!r}"
+    entry = find_entry_point(ENTRY_POINT_GROUP, scheme, ours, missing=missing, called=called, kind=kind)
     try:
         opener: Opener = entry.load()
         if not callable(opener):
