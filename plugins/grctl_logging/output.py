@@ -144,7 +144,8 @@ def _silence_if_unconfigured(logger: logging.Logger) -> None:
 
 def _quoted(value: object) -> str:
     """Return a value as it is if one can see where it ends, else in quotation marks; always in one line."""
-    text = str(value)
+    # Seconds, as people and log parsers read them: 0.000098, never 9.8e-05.
+    text = f"{value:.6f}" if isinstance(value, float) else str(value)
     if text and text.isprintable() and not any(character in ' "=' for character in text):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

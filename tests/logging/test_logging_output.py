@@ -17,6 +17,7 @@ from structlog.testing import LogCapture
 from grctl_core.client import WorkflowClient
 from grctl_core.errors import NotDeliveredError
 from grctl_logging import LoggingPlugin
+from grctl_logging.output import Output
 
 
 @pytest.fixture
@@ -122,6 +123,12 @@ async def test_structlog_gets_an_event_with_fields(client, captured, caplog) -> 
         "attempts": 1,
     }
     assert not [record for record in caplog.records if record.name == "grctl"]
+
+
+def test_seconds_are_written_without_an_exponent(logger, caplog) -> None:
+    output = Output("grctl")
+    output.write(logging.INFO, "grctl.run_ended", {"waited": 9.8e-05, "delay": 0.25, "attempts": 2})
+    assert caplog.messages == ["grctl.run_ended waited=0.000098 delay=0.250000 attempts=2"]
 
 
 async def test_it_is_decided_at_the_first_record(client, caplog) -> None:

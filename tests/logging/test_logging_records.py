@@ -74,7 +74,7 @@ async def test_a_start_has_one_record_with_everything(client, caplog) -> None:
     assert record.levelno == INFO
     assert record.getMessage() == (
         f"grctl.operation operation=start result=ok workflow_id=order-7 run_id={handle.run_info.id} "
-        f"workflow_type=Order attempts=1 duration={record.duration}"
+        f"workflow_type=Order attempts=1 duration={record.duration:.6f}"
     )
     assert record.run_id == handle.run_info.id
     assert (record.operation, record.result, record.attempts) == ("start", "ok", 1)
@@ -183,7 +183,7 @@ async def test_a_retry_has_a_record_of_its_own(client, connection, caplog) -> No
     assert retry.levelno == WARNING
     assert retry.getMessage() == (
         f"grctl.retry operation=start error=NotSentError workflow_id=order-7 run_id={handle.run_info.id} "
-        "workflow_type=Order attempt=2 delay=0.25"
+        "workflow_type=Order attempt=2 delay=0.250000"
     )
     (operation,) = records(caplog)
     assert (operation.levelno, operation.attempts) == (INFO, 2)

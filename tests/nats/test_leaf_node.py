@@ -254,8 +254,9 @@ async def test_a_send_that_may_come_twice_does(way: Way) -> None:
     await handle.send("add", 1, request_timeout=PATIENCE)
     way.freeze_at = EventCommand
     await handle.send("add", 2, idempotent=True, request_timeout=SHORT)
-    assert way.count(EventCommand) == 2
+    repeated = way.count(EventCommand) - 1  # more than once where the machine is too slow for SHORT
+    assert repeated >= 1
     way.leaf.thaw()
-    await way.until_arrived(EventCommand, 3)
+    await way.until_arrived(EventCommand, 1 + repeated + 1)
     await handle.send("done", request_timeout=PATIENCE)
-    assert await handle.result(PATIENCE) == [1, 2, 2]
+    assert await handle.result(PATIENCE) == [1, 2, *[2] * repeated]
