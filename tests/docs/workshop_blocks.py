@@ -8,7 +8,8 @@ From the comment ``<!-- workshop -->`` on, a page is a row of files to write and
 - There is nothing else: a block that would not be run is an error.
 
 The shell gets what is installed here instead of the network, as a package index cannot be relied on in tests: ``pip``
-finds what it is to install already there (by PYTHONPATH), and builds with what is there.
+finds what it is to install already there (by PYTHONPATH), and builds with what is there. A new environment gets that
+pip too instead of a copy of its own, which takes seconds to make.
 """
 
 from __future__ import annotations
@@ -153,12 +154,13 @@ def _compare(step: Typed, shown: str) -> None:
 def _environment(folder: Path) -> dict[str, str]:
     tools = folder.parent / f"{folder.name}.tools"
     tools.mkdir(exist_ok=True)
-    for name, call in (("python", f'exec "{sys.executable}" "$@"'), ("grctl-client", 'exec python -m grctl "$@"')):
+    python = f'[ "$1 $2" != "-m venv" ] || set -- "$@" --without-pip\nexec "{sys.executable}" "$@"'
+    modules = {"grctl-client": "grctl", "pip": "pip", "pytest": "pytest"}
+    calls = {name: f'exec python -m {module} "$@"' for name, module in modules.items()}
+    for name, call in {"python": python, **calls}.items():
         tool = tools / name
         tool.write_text(f"#!/bin/sh\n{call}\n", encoding="utf-8")
         tool.chmod(0o755)
-    (tools / "pytest").write_text('#!/bin/sh\nexec python -m pytest "$@"\n', encoding="utf-8")
-    (tools / "pytest").chmod(0o755)
     # What `pip install grctl-client` leaves behind, for the tree is not always installed where the tests run.
     record = tools / f"grctl_client-{__version__}.dist-info"
     record.mkdir(exist_ok=True)

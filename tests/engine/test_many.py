@@ -158,12 +158,12 @@ async def test_a_thousand_tasks_in_one_step(make_rig):
     assert many <= few
 
 
-async def test_a_hundred_thousand_runs(make_rig):
+async def test_twenty_thousand_runs(make_rig):
     rig = make_rig(echo, limits=EngineLimits(finished_runs=5_000))
     batch = 1_000
     first = None
     costs = []
-    for number in range(100):
+    for number in range(20):
 
         async def work(number: int = number) -> None:
             for n in range(batch):
@@ -172,7 +172,7 @@ async def test_a_hundred_thousand_runs(make_rig):
                 first = first or ref
             await turn(rig)
 
-        if number in {6, 50, 99}:  # the first of these forgets as many runs as it starts, too
+        if number in {6, 12, 19}:  # the first of these forgets as many runs as it starts, too
             costs.append(await calls_of(work))
         else:
             await work()

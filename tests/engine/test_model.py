@@ -1,6 +1,6 @@
 """The engine against an oracle (oracle.py): whatever is done to runs, and in whatever order, happens as predicted.
 
-2,000 examples by default; ``GRCTL_MODEL_EXAMPLES=50000 pytest tests/engine/test_model.py`` for more.
+500 examples by default; ``GRCTL_MODEL_EXAMPLES=50000 pytest tests/engine/test_model.py`` for more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from grctl_engine import ChildOutcome, Context, Directive, RetryPolicy, Workflow
 from .oracle import STEP_TIMEOUTS, ModelRun, Oracle
 from .rig import Rig
 
-EXAMPLES = int(os.environ.get("GRCTL_MODEL_EXAMPLES", "2000"))
+EXAMPLES = int(os.environ.get("GRCTL_MODEL_EXAMPLES", "500"))
 
 SECOND = 1_000_000
 TURNS = 12
