@@ -61,9 +61,7 @@ def grctl_client(grctl_engine: ManualEngine) -> WorkflowClient:
 
 
 @pytest.fixture
-def grctl_dev_server(
-    request: pytest.FixtureRequest, grctl_workflows: Iterable[Workflow]
-) -> Iterator[DevServerThread]:
+def grctl_dev_server(request: pytest.FixtureRequest, grctl_workflows: Iterable[Workflow]) -> Iterator[DevServerThread]:
     """A development server, a :class:`grctl.testing.DevServerThread`: connect to its ``url``, which starts it."""
     from grctl.dev_server.broker import find_executable
     from grctl.testing import DevServerError, DevServerThread

@@ -1,9 +1,9 @@
 """Helpers for tests of programs, plugins and transports that use this library.
 
 :class:`ManualEngine` is an embedded engine whose time a test moves; :class:`DevServer` a whole server, and
-:class:`DevServerThread` one in a thread of its own; :class:`RecordingTransport` a connection that answers as a test has
-written down. :class:`PluginContract` and :class:`TransportContract` are suites to run on a plugin or a transport of one's
-own (they need pytest). The pytest plugin, package ``grctl_pytest``, has fixtures of the first three.
+:class:`DevServerThread` one in a thread of its own; :class:`RecordingTransport` a connection that answers as a test
+has written down. :class:`PluginContract` and :class:`TransportContract` are suites to run on a plugin or a transport of
+one's own (they need pytest). The pytest plugin, package ``grctl_pytest``, has fixtures of the first three.
 
 Each name loads what it needs when it is first used.
 """

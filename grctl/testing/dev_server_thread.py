@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -70,7 +70,9 @@ class DevServerThread:
         """
         if self._server is not None:
             raise InvalidInputError("the server has started, and hosts what it was given by then: host() comes first")
-        self._workflows += [each for each in workflows if not any(each is hosted for hosted in self._workflows)]
+        for workflow in workflows:
+            if not any(workflow is hosted for hosted in self._workflows):
+                self._workflows.append(workflow)
 
     @property
     def url(self) -> str:

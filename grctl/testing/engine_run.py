@@ -27,6 +27,15 @@ else:
 __all__ = ["EngineRun"]
 
 
+_VERBS = {
+    RunStatus.COMPLETED: "complete",
+    RunStatus.FAILED: "fail",
+    RunStatus.TIMED_OUT: "time out",
+    RunStatus.CANCELLED: "be cancelled",
+    RunStatus.TERMINATED: "be terminated",
+}
+
+
 class EngineRun(Generic[T]):
     """A run on a :class:`ManualEngine`: what it has done is at hand, its end is asserted.
 
@@ -167,7 +176,7 @@ class EngineRun(Generic[T]):
         outcome = await self._ended_as(RunStatus.FAILED, within)
         error = outcome.error or ErrorDetails("UnknownError", "")
         if type is not None and error.type != type:
-            raise AssertionError(f"{self._name()} was to fail with a {type}, and failed with {_error(error)}")
+            raise AssertionError(f"{self._name()} was to fail with a {type}, but failed with {_error(error)}")
         if match is not None and not re.search(match, error.message):
             raise AssertionError(f"{self._name()} failed, but its message does not match {match!r}: {_error(error)}")
         return error
@@ -192,7 +201,7 @@ class EngineRun(Generic[T]):
         outcome = await self.ended(within=within)
         if outcome.status is status:
             return outcome
-        raise AssertionError(f"{self._name()} was to end as {status}, and {_how(outcome)}")
+        raise AssertionError(f"{self._name()} was to {_VERBS[status]}, but {_how(outcome)}")
 
     def _name(self) -> str:
         return f"{self.info.wf_type} {self.info.wf_id!r}"
@@ -206,7 +215,8 @@ def _how(outcome: Outcome[Any]) -> str:
         return f"completed{after} with {outcome.result!r:.500}"
     if outcome.error is not None:
         return f"failed{after}: {_error(outcome.error)}"
-    return f"ended as {outcome.status}{after}{f': {outcome.reason}' if outcome.reason else ''}"
+    verb = "timed out" if outcome.status is RunStatus.TIMED_OUT else f"was {outcome.status}"
+    return f"{verb}{after}{f': {outcome.reason}' if outcome.reason else ''}"
 
 
 def _error(error: ErrorDetails) -> str:

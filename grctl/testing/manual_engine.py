@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from grctl.testing.engine_run import EngineRun
 from grctl.testing.run_report import runs_report
+from grctl.testing.time_mover import TimeMover
 from grctl_core.client import WorkflowClient
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
 from grctl_core.errors import EventLoopError
@@ -36,11 +36,6 @@ __all__ = ["ManualEngine"]
 
 _LIMITS = EngineLimits(finished_retention=timedelta(days=36_500))
 """A run that ended is there to be looked at, however far the test moves the time."""
-
-MOST_MOVES = 10_000
-"""How often :meth:`ManualEngine.advance_until` moves the time: a workflow that wakes up for ever takes them all."""
-
-_LONGEST_PAUSE = 0.01
 
 
 class ManualEngine:
@@ -85,7 +80,7 @@ class ManualEngine:
         """A connection to it, for a client of your own: ``Client(connection=..., plugins=[...])``."""
         self.client = WorkflowClient(connection=self.connection)
         """A client on it, for the code that is tested. It is as any other client."""
-        self._patience = to_seconds("patience", patience)
+        self._mover = TimeMover(self.engine, self.clock, to_seconds("patience", patience))
         self._hosted: list[Workflow] = []
         self.host(*workflows)
 
@@ -119,7 +114,10 @@ class ManualEngine:
             InvalidInputError: one is no workflow, or another one of its type is hosted.
 
         """
-        new = [workflow for workflow in workflows if not any(workflow is hosted for hosted in self._hosted)]
+        new: list[Workflow] = []
+        for workflow in workflows:
+            if not any(workflow is hosted for hosted in (*self._hosted, *new)):
+                new.append(workflow)
         self.engine.register(new)
         self._hosted += new
 
@@ -151,7 +149,11 @@ class ManualEngine:
             self.host(workflow_type)
             workflow_type = workflow_type.workflow_type
         handle = await self.client.start_workflow(
-            workflow_type, workflow_id or f"test-{new_ulid()}", workflow_input, workflow_timeout, result_type=result_type
+            workflow_type,
+            workflow_id or f"test-{new_ulid()}",
+            workflow_input,
+            workflow_timeout,
+            result_type=result_type,
         )
         await self.settle()
         return EngineRun(self, handle)
@@ -170,6 +172,15 @@ class ManualEngine:
         if isinstance(run, WorkflowHandle):
             return EngineRun(self, run)
         return EngineRun(self, await self.client.get_handle(run, result_type=result_type))
+
+    @property
+    def patience(self) -> float:
+        """How many seconds, by the machine's time, without anything happening count as stuck. Can be set."""
+        return self._mover.patience
+
+    @patience.setter
+    def patience(self, patience: Duration) -> None:
+        self._mover.patience = to_seconds("patience", patience)
 
     @property
     def runs(self) -> list[RunInfo]:
@@ -225,7 +236,8 @@ class ManualEngine:
 
         For code that waits for a workflow by itself: ``await engine.advance_until(service.place_order())``. Each move
         goes to the moment at which something is due next. While a step waits for something outside, such as a thread
-        or a socket, and while nobody waits for a run's end or its next event, time stands still.
+        or a socket, and while nobody waits for a run's end or its next event, time stands still. A handle that somebody
+        has waited with counts as long as it lives.
 
         Args:
             awaitable: what to await. A coroutine is cancelled where this fails; a task or a future is not.
@@ -242,7 +254,7 @@ class ManualEngine:
         limit = optional_timedelta("within", within)
         waiting = asyncio.ensure_future(_captured(awaitable))
         try:
-            await self._move_until(waiting.done, limit)
+            await self._mover.move_until(waiting.done, limit)
         finally:
             if not waiting.done():
                 waiting.cancel()
@@ -252,54 +264,6 @@ class ManualEngine:
             raise error
         return result  # type: ignore[return-value]  # there is one where there is no error
 
-    async def _move_until(self, done: Callable[[], bool], within: timedelta | None) -> None:
-        began = self.now
-        for _ in range(MOST_MOVES):
-            await self._rest(done)
-            if done():
-                return
-            due = self.clock.next_due
-            if due is None:
-                raise TimeoutError(
-                    f"time was moved by {self.now - began}, and what was awaited has not come: no timer is left that "
-                    "could bring anything about"
-                )
-            if within is not None and due - began > within:
-                if self.now < began + within:
-                    await self.clock.advance(began + within - self.now)
-                raise TimeoutError(f"time was moved by {within}, and what was awaited has not come")
-            await self.clock.advance_to_next()
-        raise TimeoutError(
-            f"time was moved {MOST_MOVES:,} times, by {self.now - began} in all, and what was awaited has not come: does "
-            "a workflow wake up again and again? Bound it with within="
-        )
-
-    async def _rest(self, done: Callable[[], bool]) -> None:
-        """Wait until time has to move: nothing happens, no step waits for something outside, and somebody for a run."""
-        seen, since, pause = self.engine.activity, time.monotonic(), 0.0
-        while True:
-            await self.clock.settle()
-            if done() or (self.engine.is_awaited and not self.engine.is_busy):
-                return
-            if self.engine.activity != seen:
-                seen, since, pause = self.engine.activity, time.monotonic(), 0.0
-            elif time.monotonic() - since > self._patience:
-                raise TimeoutError(self._stuck())
-            await asyncio.sleep(pause)
-            pause = min(pause * 2 + 0.0005, _LONGEST_PAUSE)
-
-    def _stuck(self) -> str:
-        begun = f"nothing has happened for {self._patience:g} s of the machine's time"
-        if self.engine.is_busy:
-            return (
-                f"{begun}: a step waits for something outside of the engine, and while it does time is not moved. "
-                "Bring about what it waits for, or move the time yourself, by advance(): then its timeout strikes"
-            )
-        return (
-            f"{begun}: what was awaited waits neither for the end of a run nor for its next event, so time is not moved. "
-            "Move it yourself, by advance()"
-        )
-
     def report(self, width: int = 100) -> str:
         """Draw the timelines of the runs, those that did not complete first, five at most. Works after the end too."""
         return runs_report([(info, self.engine.events(info.ref)) for info in self.runs], self.now, width)
@@ -308,8 +272,8 @@ class ManualEngine:
         loop, own = running_loop("a ManualEngine"), self.engine.event_loop
         if own is not None and own is not loop:
             raise EventLoopError(
-                "this engine belongs to another event loop, the one that it was first used in: make an engine for each, "
-                "or do all of a test in one asyncio.run()"
+                "this engine belongs to another event loop, the one that it was first used in: make an engine for "
+                "each, or do all of a test in one asyncio.run()"
             )
 
 

@@ -58,7 +58,9 @@ def _listed(info: RunInfo, history: Sequence[HistoryEvent]) -> str:
         lines.append(f"    ... {len(history) - _MOST_EVENTS} earlier events")
     for event in history[-_MOST_EVENTS:]:
         name = _name(event)
-        lines.append(f"    after {duration_text(event.timestamp - began):>8}  {one_line(event.kind):20} {name}".rstrip())
+        lines.append(
+            f"    after {duration_text(event.timestamp - began):>8}  {one_line(event.kind):20} {name}".rstrip()
+        )
     lines.append('    (pip install "grctl-client[cli]" draws a timeline here)')
     return "\n".join(lines) + "\n" + _traces(history)
 

@@ -99,9 +99,7 @@ class TimelineView:
             yield line
 
 
-def render_text(
-    timeline: Timeline, *, width: int = 80, color: bool = False, max_rows: int | None = None
-) -> str:
+def render_text(timeline: Timeline, *, width: int = 80, color: bool = False, max_rows: int | None = None) -> str:
     """Draw a timeline as text, lines with a newline at their ends.
 
     Args:
