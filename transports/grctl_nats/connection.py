@@ -171,10 +171,18 @@ class NatsConnection:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            await end_tasks(opening)
-            if not opening.cancelled() and opening.exception() is None:
-                await opening.result().close(grace=0)
+            # In a task of its own: whoever is cancelled once may be cancelled again, as by anyio's scopes.
+            giving_up = opening.get_loop().create_task(cls._give_up(opening), context=contextvars.Context())
+            _giving_up.add(giving_up)
+            giving_up.add_done_callback(_giving_up.discard, context=contextvars.Context())
+            await asyncio.shield(giving_up)
             raise
+
+    @classmethod
+    async def _give_up(cls, opening: asyncio.Task[Self]) -> None:
+        await end_tasks(opening)
+        if not opening.cancelled() and opening.exception() is None:
+            await opening.result().close(grace=0)
 
     @classmethod
     async def _open(cls, settings: Settings) -> Self:
@@ -497,6 +505,9 @@ class _Shared(msgspec.Struct):
         connection: NatsConnection = self.task.result()
         return connection._closer is None  # noqa: SLF001 - its own module
 
+
+_giving_up: set[asyncio.Task[None]] = set()
+"""Held until they are done, as the loop does not."""
 
 _shared: dict[asyncio.AbstractEventLoop, _Shared] = {}
 """Held until the loop is closed and somebody connects in another one."""
