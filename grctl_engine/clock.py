@@ -167,6 +167,12 @@ class ManualClock:
         """How many timers are set."""
         return len(self._timers) - self._cancelled
 
+    @property
+    def next_due(self) -> datetime | None:
+        """When the next timer fires; None where none is set. Never before :meth:`now`."""
+        self._drop_cancelled()
+        return max(self._timers[0][0], self._now) if self._timers else None
+
     def now(self) -> datetime:
         """Return the time that the clock stands at."""
         return self._now
@@ -228,6 +234,20 @@ class ManualClock:
             self._now = target
             await self.settle()
 
+    async def advance_to_next(self) -> bool:
+        """Move on to the moment at which something is due next, and fire that; False where nothing is.
+
+        The engine settles before and after it, as with :meth:`advance`, and with the same RuntimeError.
+        """
+        async with self._lock:
+            await self.settle()
+            due = self.next_due
+            if due is None:
+                return False
+            self._fire_next(due)
+            await self.settle()
+            return True
+
     async def settle(self) -> None:
         """Let the engines do all that they can do without time passing.
 
@@ -255,10 +275,8 @@ class ManualClock:
 
     def _fire_next(self, until: datetime) -> bool:
         """Fire the timers of the next due time; False when none is due by then."""
+        self._drop_cancelled()
         timers = self._timers
-        while timers and timers[0][2].callback is None:
-            heapq.heappop(timers)
-            self._cancelled -= 1
         if not timers or timers[0][0] > until:
             return False
         # Timers that are overdue (set with a negative time) fire now: time does not go back.
@@ -278,6 +296,12 @@ class ManualClock:
                     heapq.heappush(timers, (due, next(self._numbers), left))
                 raise
         return True
+
+    def _drop_cancelled(self) -> None:
+        """Let the next timer be one that fires."""
+        while self._timers and self._timers[0][2].callback is None:
+            heapq.heappop(self._timers)
+            self._cancelled -= 1
 
     def _forget_one(self) -> None:
         self._cancelled += 1

@@ -116,6 +116,35 @@ class Engine:
         """Names of the registered workflow types."""
         return tuple(self._host.definitions)
 
+    def register(self, workflows: Iterable[Workflow]) -> None:
+        """Register further workflows.
+
+        Raises:
+            InvalidInputError: a workflow is wrong, or its type is registered already; none of them is then.
+
+        """
+        self._host.register(resolve_all(workflows))
+
+    @property
+    def event_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it belongs to; None until it is used."""
+        return self._loop
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a step is running that waits for something other than this engine and its clock."""
+        return self._host.busy
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody outside waits for the end of a run, or for the next event of one."""
+        return any(run.is_awaited for run in self._runs.all())
+
+    @property
+    def activity(self) -> int:
+        """A number that rises with everything that the engine does."""
+        return self._host.activity
+
     def execute(self, command: Command) -> Reply:
         """Carry out a command, at once; what follows from it happens in later turns of the event loop.
 
@@ -207,6 +236,15 @@ class Engine:
     def has_begun(self, run: RunRef) -> bool:
         """Whether the run was taken up: every accepted one is."""
         return self.find_run(run) is not None
+
+    def runs(self) -> list[RunInfo]:
+        """Return the records of all runs that are there, in the order of their start."""
+        return [run.current_info for run in self._runs.all()]
+
+    def events(self, run: RunRef) -> list[HistoryEvent]:
+        """Return a run's history as it is now; empty where there is no such run."""
+        found = self._runs.find(run.wf_id, run.run_id)
+        return [] if found is None else [found.event(index) for index in range(len(found.history))]
 
     def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""

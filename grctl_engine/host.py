@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from grctl_core.commands import Reply
+from grctl_core.errors import InvalidInputError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunStatus
@@ -74,7 +75,7 @@ class RunHost:
     ) -> None:
         self.clock = clock
         self.limits = limits
-        self.definitions = definitions
+        self.definitions = dict(definitions)
         self.executor = Executor(limits.running_steps, functools.partial(perform, self))
         self.worker_id = f"w_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self.changes = 0
@@ -94,6 +95,17 @@ class RunHost:
             ClearTimer: self._clear_timer,
             End: self._end,
         }
+
+    def register(self, definitions: Mapping[str, Definition]) -> None:
+        """Add workflow types.
+
+        Raises:
+            InvalidInputError: one is there already; none is added.
+
+        """
+        if known := self.definitions.keys() & definitions.keys():
+            raise InvalidInputError(f"registered already: workflow type {', '.join(map(repr, sorted(known)))}")
+        self.definitions.update(definitions)
 
     @property
     def activity(self) -> int:

@@ -98,6 +98,11 @@ class Run(msgspec.Struct, eq=False):
         state = self.state
         return 0 if state is None or state.inbox is None or state.kind is StateKind.WAIT else len(state.inbox)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for its end, other than its parent, or for its next event."""
+        return bool(self.followers) or any(owner is not self for owner in (self.watchers or {}).values())
+
     def event(self, index: int) -> HistoryEvent:
         """Return one event of the history."""
         entry = self.history[index]

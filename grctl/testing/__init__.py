@@ -1,8 +1,9 @@
 """Helpers for tests of programs, plugins and transports that use this library.
 
-:class:`DevServer` is a whole server; :class:`RecordingTransport` a connection that answers as a test has written down;
-:class:`PluginContract` and :class:`TransportContract` are suites to run on a plugin or a transport of one's own (they
-need pytest).
+:class:`ManualEngine` is an embedded engine whose time a test moves; :class:`DevServer` a whole server, and
+:class:`DevServerThread` one in a thread of its own; :class:`RecordingTransport` a connection that answers as a test
+has written down. :class:`PluginContract` and :class:`TransportContract` are suites to run on a plugin or a transport of
+one's own (they need pytest). The pytest plugin, package ``grctl_pytest``, has fixtures of the first three.
 
 Each name loads what it needs when it is first used.
 """
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from grctl.testing.answers import lose_reply as lose_reply
     from grctl.testing.answers import lose_request as lose_request
     from grctl.testing.answers import refuse as refuse
+    from grctl.testing.dev_server_thread import DevServerThread as DevServerThread
+    from grctl.testing.engine_run import EngineRun as EngineRun
+    from grctl.testing.manual_engine import ManualEngine as ManualEngine
     from grctl.testing.plugin_contract import PluginContract as PluginContract
     from grctl.testing.recording import RecordedAttempt as RecordedAttempt
     from grctl.testing.recording import RecordingTransport as RecordingTransport
@@ -49,6 +53,9 @@ _HOMES = {
         "lose_request",
         "refuse",
     ),
+    "grctl.testing.dev_server_thread": ("DevServerThread",),
+    "grctl.testing.engine_run": ("EngineRun",),
+    "grctl.testing.manual_engine": ("ManualEngine",),
     "grctl.testing.plugin_contract": ("PluginContract",),
     "grctl.testing.recording": ("RecordedAttempt", "RecordingTransport"),
     "grctl.testing.transport_contract": ("TransportContract",),

@@ -99,13 +99,14 @@ class TimelineView:
             yield line
 
 
-def render_text(timeline: Timeline, *, width: int = 80, color: bool = False) -> str:
+def render_text(timeline: Timeline, *, width: int = 80, color: bool = False, max_rows: int | None = None) -> str:
     """Draw a timeline as text, lines with a newline at their ends.
 
     Args:
         timeline: what to draw.
         width: columns, 20 or more.
         color: whether to colour it with terminal escapes.
+        max_rows: how many rows of bars at most; those with the latest activity stay. None for all.
 
     """
     output = io.StringIO()
@@ -118,7 +119,7 @@ def render_text(timeline: Timeline, *, width: int = 80, color: bool = False) -> 
         legacy_windows=False,
         _environ={},
     )
-    console.print(TimelineView(timeline), soft_wrap=False)
+    console.print(TimelineView(timeline, max_rows), soft_wrap=False)
     lines = output.getvalue().splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines)
 

@@ -145,6 +145,28 @@ async def test_two_advances_at_once_come_one_after_the_other():
     assert fired == [("a", 1), ("b", 2)]
 
 
+async def test_advancing_to_what_is_due_next():
+    clock = ManualClock(START)
+    fired, at = recorder(clock)
+    assert clock.next_due is None
+    assert not await clock.advance_to_next()
+    at(5, "cancelled").cancel()
+    at(10, "a")
+    at(10, "b")
+    at(20, "later")
+    assert clock.next_due == START + timedelta(seconds=10)
+    assert await clock.advance_to_next()
+    assert fired == [("a", 10), ("b", 10)]
+    assert clock.now() == START + timedelta(seconds=10)
+    clock.call_later(-5, lambda: fired.append(("overdue", 0)))
+    assert clock.next_due == clock.now()
+    assert await clock.advance_to_next()
+    assert fired[-1] == ("overdue", 0)
+    assert await clock.advance_to_next()
+    assert not await clock.advance_to_next()
+    assert (clock.pending, fired[-1]) == (0, ("later", 20))
+
+
 async def test_a_moment_that_never_ends_is_an_error_and_not_a_hang(make_rig, monkeypatch):
     monkeypatch.setattr("grctl_engine.clock.MOST_TURNS", 5_000)
     rig = make_rig(restless)

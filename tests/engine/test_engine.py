@@ -50,6 +50,29 @@ async def test_find_type(make_rig):
     assert rig.engine.workflow_types[:2] == ("Echo", "OrderApproval")
 
 
+async def test_registering_later(make_rig):
+    rig = make_rig(echo)
+    with pytest.raises(InvalidInputError, match="registered already: workflow type 'Echo'"):
+        rig.engine.register([approval, echo])
+    assert rig.engine.find_type("OrderApproval") is None
+    rig.engine.register([approval])
+    rig.start("OrderApproval")
+    assert rig.engine.workflow_types == ("Echo", "OrderApproval")
+
+
+async def test_what_is_at_hand_without_waiting(make_rig):
+    rig = make_rig(*ALL)
+    assert rig.engine.runs() == []
+    ref, other = rig.start("OrderApproval"), rig.start("Echo", 1, wf_id="e")
+    await rig.settle()
+    assert [info.id for info in rig.engine.runs()] == [ref.run_id, other.run_id]
+    assert rig.engine.events(other) == await rig.history(other)
+    assert rig.engine.events(RunRef("w", other.run_id)) == []
+    assert rig.engine.event_loop is asyncio.get_running_loop()
+    assert rig.engine.activity
+    assert not rig.engine.is_busy
+
+
 # --- a run's record
 
 
