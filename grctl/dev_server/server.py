@@ -147,14 +147,14 @@ class DevServer:
                 self._broker = Broker(folder, port=self._port)
                 await self._broker.start()
             await self._links.open()
+            self._writer.start()
+            await self._writer.flush()
         except LinkLostError as error:
             await self.stop()
             raise DevServerError(str(error)) from error
         except BaseException:
             await self.stop()
             raise
-        self._writer.start()
-        await self._writer.flush()
 
     async def stop(self, grace: float = 5.0) -> None:
         """Let running steps end, for ``grace`` seconds, store what is left, and stop. Idempotent."""
