@@ -116,6 +116,11 @@ class Engine:
         """Names of the registered workflow types."""
         return tuple(self._host.definitions)
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether it has forgotten runs that ended, as its limits say."""
+        return self._runs.has_forgotten
+
     def execute(self, command: Command) -> Reply:
         """Carry out a command, at once; what follows from it happens in later turns of the event loop.
 

@@ -87,7 +87,6 @@ class DevServer:
         self._temporary: TemporaryFolder | None = None
         self._broker: Broker | None = None
         self._created = ""
-        self._ended = 0
         self._late: list[Callable[[], None]] = []
         self.died = asyncio.Event()
         """Set when a fault has killed the server."""
@@ -270,9 +269,6 @@ class DevServer:
             self._writer.write(Change(messages))
 
     def _run_ended(self, outcome: EncodedOutcome) -> None:
-        self._ended += 1
-        if self._ended >= self.engine.limits.finished_runs:
-            self._service.has_past = True  # from now on the engine forgets
         if self._on_end is not None:
             self._on_end(outcome)
 
