@@ -145,6 +145,11 @@ class Engine:
         """A number that rises with everything that the engine does."""
         return self._host.activity
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether it has forgotten runs that ended, as its limits say."""
+        return self._runs.has_forgotten
+
     def execute(self, command: Command) -> Reply:
         """Carry out a command, at once; what follows from it happens in later turns of the event loop.
 

@@ -12,9 +12,14 @@ __all__ = ["RunTable"]
 
 
 class RunTable:
-    """All runs by id, the latest of each workflow id, and those that have ended in the order of their end."""
+    """All runs by id, the latest of each workflow id, and those that have ended in the order of their end.
+
+    Attributes:
+        has_forgotten: whether a run was forgotten.
+    """
 
     def __init__(self, limits: EngineLimits) -> None:
+        self.has_forgotten = False
         self._limits = limits
         self._runs: dict[tuple[str, str], Run] = {}
         self._latest: dict[str, Run] = {}
@@ -61,6 +66,7 @@ class RunTable:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
+        self.has_forgotten = True
         run = self._finished.popleft()
         info = run.info
         del self._runs[info.wf_id, info.id]

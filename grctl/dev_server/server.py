@@ -87,7 +87,6 @@ class DevServer:
         self._temporary: TemporaryFolder | None = None
         self._broker: Broker | None = None
         self._created = ""
-        self._ended = 0
         self._late: list[Callable[[], None]] = []
         self.died = asyncio.Event()
         """Set when a fault has killed the server."""
@@ -147,14 +146,14 @@ class DevServer:
                 self._broker = Broker(folder, port=self._port)
                 await self._broker.start()
             await self._links.open()
+            self._writer.start()
+            await self._writer.flush()
         except LinkLostError as error:
             await self.stop()
             raise DevServerError(str(error)) from error
         except BaseException:
             await self.stop()
             raise
-        self._writer.start()
-        await self._writer.flush()
 
     async def stop(self, grace: float = 5.0) -> None:
         """Let running steps end, for ``grace`` seconds, store what is left, and stop. Idempotent."""
@@ -270,9 +269,6 @@ class DevServer:
             self._writer.write(Change(messages))
 
     def _run_ended(self, outcome: EncodedOutcome) -> None:
-        self._ended += 1
-        if self._ended >= self.engine.limits.finished_runs:
-            self._service.has_past = True  # from now on the engine forgets
         if self._on_end is not None:
             self._on_end(outcome)
 

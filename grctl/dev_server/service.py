@@ -56,7 +56,7 @@ class Service:
     """Answers commands, one after the other, in the order in which they came.
 
     Attributes:
-        has_past: whether the stream may hold runs that the engine does not know.
+        has_past: whether the stream may hold runs from before the engine began.
     """
 
     def __init__(self, engine: Callable[[], Engine], links: LinkKeeper, writer: Writer, journal: Journal) -> None:
@@ -140,20 +140,27 @@ class Service:
         return None
 
     async def _execute(self, command: Command) -> Reply:
-        if isinstance(command, StartCommand) and self.has_past:
+        if isinstance(command, StartCommand):
             refusal = await self._refuse_second_start(command.run)
             if refusal is not None:
                 return refusal
         reply = self._engine().execute(command)
-        if self.has_past and reply.error is not None and reply.error.code == ErrorCode.NOT_FOUND:
+        if self._lacks_runs and reply.error is not None and reply.error.code == ErrorCode.NOT_FOUND:
             return await self._answer_from_stream(command, reply)
         return reply
 
     async def _refuse_second_start(self, info: RunInfo) -> Reply | None:
-        link = await self._links.current()
-        if self._engine().find_run(info.ref) is None and await get_last(link, subjects.run_state(info.ref)):
-            return replies.FINISHED
+        # In this order: what the engine has kept for long enough it forgets when it is asked.
+        if self._engine().find_run(info.ref) is None and self._lacks_runs:
+            link = await self._links.current()
+            if await get_last(link, subjects.run_state(info.ref)):
+                return replies.FINISHED
         return None
+
+    @property
+    def _lacks_runs(self) -> bool:
+        """Whether the stream may hold runs that the engine does not know."""
+        return self.has_past or self._engine().has_forgotten
 
     async def _answer_from_stream(self, command: Command, not_found: Reply) -> Reply:
         """Answer for a run that had ended before this engine began, or that it has forgotten since."""

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from grctl.dev_server import broker as broker_module
 from grctl.dev_server.broker import Broker
+from grctl.dev_server.writer import Writer
 from grctl.testing import DevServer, DevServerError
 from grctl.worker import Context
 from grctl.workflow import Directive, Workflow
@@ -29,7 +30,7 @@ from grctl_core.errors import InvalidInputError
 from grctl_core.ids import new_ulid
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunStatus
-from grctl_engine import EngineLimits
+from grctl_engine import EngineLimits, ManualClock
 from grctl_nats import subjects, wire
 
 from .raw import PATIENCE, Raw, start_command, until, waits
@@ -223,6 +224,41 @@ async def test_what_the_engine_forgot_is_answered_from_the_stream(connect: Conne
         assert again.error.code == ErrorCode.FINISHED
         assert len(await raw.history(runs[0])) == 4
         assert (await raw.send(DescribeCommand(wf_id="nobody"))).error is not None
+
+
+async def test_what_the_engine_forgot_for_its_age_is_too(connect: Connect) -> None:
+    clock = ManualClock()
+    async with DevServer(workflows, clock=clock) as server:
+        raw = await connect(server.url)
+        run = await raw.start("Values", "v0", {"kind": "int"})
+        await raw.end(run)
+        await clock.advance(days=2)
+        again = await raw.send(start_command("Values", "v0", {"kind": "int"}, run_id=run.run_id))
+        assert again.error is not None
+        assert again.error.code == ErrorCode.FINISHED
+        info = await raw.describe("v0")
+        assert info is not None
+        assert (info.id, info.status) == (run.run_id, RunStatus.COMPLETED)
+
+
+async def test_a_start_that_is_given_up_leaves_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, release = asyncio.Event(), asyncio.Event()
+
+    async def flush(_: Writer) -> None:
+        reached.set()
+        await release.wait()
+
+    monkeypatch.setattr(Writer, "flush", flush)
+    server = DevServer(workflows)
+    starting = asyncio.create_task(server.start())
+    await asyncio.wait_for(reached.wait(), PATIENCE)
+    pid = server.broker.pid
+    assert pid is not None
+    release.set()  # for the end, which flushes too
+    starting.cancel()
+    await asyncio.wait([starting], timeout=PATIENCE)
+    assert starting.cancelled()
+    assert not alive(pid)
 
 
 async def test_a_second_start_is_refused_also_while_the_first_is_not_yet_stored(raw: Raw) -> None:
