@@ -49,7 +49,7 @@ class LoopThread:
         # Reentrant, as a collection in the middle of submitting may run a finalizer that submits.
         self._lock = threading.RLock()
         self._ended = False
-        self._silent = False
+        self._exiting = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop,), name="grctl-sync", daemon=True)
         try:
@@ -90,7 +90,7 @@ class LoopThread:
         call = _Call(self, functools.partial(function, *args, **kwargs))
         try:
             if not self._submit(call.start):
-                raise closed_error()
+                raise self._closed_error()
             return call.future.result()
         except BaseException:
             if not call.future.done():
@@ -109,19 +109,17 @@ class LoopThread:
 
     def settle(self, future: concurrent.futures.Future[R], error: BaseException | None, value: R | None) -> None:
         """Give another thread what came of a call; in the loop's thread."""
-        if self._silent:
-            return
         if error is None:
             future.set_result(value)  # type: ignore[arg-type]  # None is an R where the value is None
         else:
-            future.set_exception(error)
+            future.set_exception(SystemExit() if self._exiting else error)
 
-    def end(self, *, silently: bool = False) -> None:
+    def end(self, *, exiting: bool = False) -> None:
         """Take no more calls, call :attr:`on_end`, and end the thread. Does not wait; from any thread; idempotent.
 
         Args:
-            silently: tell those who still wait nothing. For the interpreter's exit: only daemon threads can be waiting
-                then, and each would print a traceback.
+            exiting: the interpreter exits. Only daemon threads can be waiting then, and an error would make each print
+                a traceback: they get SystemExit, which ends a thread in silence.
 
         """
         if not self.is_here:
@@ -130,7 +128,7 @@ class LoopThread:
             if self._ended:
                 return
             self._ended = True
-            self._silent = silently
+            self._exiting = exiting
             self._loop.call_soon_threadsafe(self._finish, context=contextvars.Context())
 
     def join(self, timeout: float | None = None) -> None:
@@ -151,6 +149,9 @@ class LoopThread:
                 return False
             self._loop.call_soon_threadsafe(callback, context=contextvars.Context())
             return True
+
+    def _closed_error(self) -> BaseException:
+        return SystemExit() if self._exiting and threading.current_thread().daemon else closed_error()
 
     def _finish(self) -> None:
         if self.on_end is None:
@@ -212,7 +213,7 @@ def _end_all() -> None:
     """End what is open when the interpreter exits; whatever takes too long dies with it."""
     threads = list(_alive)
     for thread in threads:
-        thread.end(silently=True)
+        thread.end(exiting=True)
     for thread in threads:
         if thread.is_here:
             thread.join(_AT_EXIT)
