@@ -1,4 +1,4 @@
-"""What the tests of the synchronous client share: connections on each transport, with the contract suite's workflows."""
+"""What the tests of the synchronous client share: connections, and the contract suite's workflows."""
 
 from __future__ import annotations
 

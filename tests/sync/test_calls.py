@@ -98,7 +98,7 @@ def test_wrong_arguments_are_refused_at_the_call(client, unique_id):
 
 async def test_an_asynchronous_connection_is_refused():
     async with await grctl.connect("memory://") as connection:
-        with pytest.raises(InvalidInputError, match="must be an open grctl.sync.Connection, not MemoryConnection"):
+        with pytest.raises(InvalidInputError, match=r"must be an open grctl\.sync\.Connection, not MemoryConnection"):
             Client(connection=connection)
 
 

@@ -127,7 +127,7 @@ def test_use_after_close(connection, unique_id):
         lambda: next(listing),
         connection.__enter__,
     ):
-        with pytest.raises(ConnectionClosedError, match="open a new one with grctl.sync.connect"):
+        with pytest.raises(ConnectionClosedError, match=r"open a new one with grctl\.sync\.connect"):
             call()
     assert handle.run_info.wf_type == "WaitsForApproval"
 
