@@ -10,9 +10,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from grctl.sync.iteration import iterate
 from grctl.sync.loop_thread import LoopThread
 
-__all__ = ["Bound", "blocking", "iterating"]
+__all__ = ["Bound", "blocking", "iterating", "taking_what"]
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -37,7 +38,7 @@ def blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Method[P, R
     def call(self: Bound, /, *args: Any, **kwargs: Any) -> Any:
         return self._thread.run(method, self._inner, *args, **kwargs)
 
-    return cast("Method[P, R]", _named(call, method))
+    return cast("Method[P, R]", _like(call, method))
 
 
 def iterating(method: Callable[Concatenate[Any, P], AsyncIterator[R]]) -> Method[P, Iterator[R]]:
@@ -46,13 +47,22 @@ def iterating(method: Callable[Concatenate[Any, P], AsyncIterator[R]]) -> Method
     def call(self: Bound, /, *args: Any, **kwargs: Any) -> Any:
         return iterate(self, functools.partial(method, self._inner, *args, **kwargs))
 
-    return cast("Method[P, Iterator[R]]", _named(call, method))
+    return cast("Method[P, Iterator[R]]", _like(call, method))
 
 
-def _named(function: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
+def taking_what(method: Callable[..., Any]) -> Callable[[F], F]:
+    """Have help() show the arguments of the asynchronous method for one that passes all of its own on."""
+
+    def decorate(function: F) -> F:
+        function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _like(function: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
     """Give it what help() shows. Not what functools.wraps adds: who unwraps it would take it for an async function."""
     function.__name__ = method.__name__
     function.__qualname__ = method.__qualname__
     function.__doc__ = method.__doc__
-    function.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return function
+    return taking_what(method)(function)

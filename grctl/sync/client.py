@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, overload
 
-from grctl.sync.binding import iterating
+from grctl.sync.binding import iterating, taking_what
 from grctl.sync.connection import Connection
 from grctl.sync.handle import Handle
 from grctl_core.calls import DEFAULT_RETRY
-from grctl_core.client import WorkflowClient
+from grctl_core.client import PLAIN, WorkflowClient
 from grctl_core.durations import Duration
 from grctl_core.errors import InvalidInputError
 from grctl_core.plugin_list import PluginList
 from grctl_core.protocols import OnConflict
+from grctl_core.workflow_ref import TypedStart, WorkflowRef
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -23,6 +24,9 @@ else:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 __all__ = ["Client"]
 
@@ -75,6 +79,12 @@ class Client:
         """The connection that the client works over."""
         return self._connection
 
+    @overload
+    def run_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> ResultT: ...
+
+    @overload
     def run_workflow(
         self,
         workflow_type: str,
@@ -83,26 +93,25 @@ class Client:
         workflow_timeout: Duration | None = None,
         *,
         on_conflict: OnConflict = "raise",
-        result_type: type[T] = Any,  # type: ignore[assignment]  # the default of T
+        result_type: type[T] = ...,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
-    ) -> T:
+    ) -> T: ...
+
+    @taking_what(WorkflowClient.run_workflow)
+    def run_workflow(self, *args: Any, **kwargs: Any) -> Any:
         """Start a workflow and wait for its result: :meth:`start_workflow`, then :meth:`Handle.result`.
 
         Ctrl-C leaves the run alive. Arguments and errors are those of the two.
         """
-        return self._thread.run(
-            self._inner.run_workflow,
-            workflow_type,
-            workflow_id,
-            workflow_input,
-            workflow_timeout,
-            on_conflict=on_conflict,
-            result_type=result_type,
-            request_timeout=request_timeout,
-            retry=retry,
-        )
+        return self._thread.run(self._inner.run_workflow, *args, **kwargs)
 
+    @overload
+    def start_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[ResultT]: ...
+
+    @overload
     def start_workflow(
         self,
         workflow_type: str,
@@ -111,33 +120,25 @@ class Client:
         workflow_timeout: Duration | None = None,
         *,
         on_conflict: OnConflict = "raise",
-        result_type: type[T] = Any,  # type: ignore[assignment]
+        result_type: type[T] = ...,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
-    ) -> Handle[T]:
+    ) -> Handle[T]: ...
+
+    @taking_what(WorkflowClient.start_workflow)
+    def start_workflow(self, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Start a workflow; return as soon as the start is accepted.
 
         Arguments and errors are those of :meth:`grctl.WorkflowClient.start_workflow`.
         """
-        started = self._thread.run(
-            self._inner.start_workflow,
-            workflow_type,
-            workflow_id,
-            workflow_input,
-            workflow_timeout,
-            on_conflict=on_conflict,
-            result_type=result_type,
-            request_timeout=request_timeout,
-            retry=retry,
-        )
-        return Handle(self._connection, started)
+        return Handle(self._connection, self._thread.run(self._inner.start_workflow, *args, **kwargs))
 
     def get_handle(
         self,
         workflow_id: str,
         run_id: str | None = None,
         *,
-        result_type: type[T] = Any,  # type: ignore[assignment]
+        result_type: type[T] | WorkflowRef[Any, T] = PLAIN,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
     ) -> Handle[T]:
