@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 
@@ -93,24 +105,23 @@ class TypedStart(Protocol[P, ResultT_co]):
 
 def _may_be(value: object, kind: Any) -> bool:
     """Whether one look at a value leaves it open that it is of a type. A type that it knows nothing of leaves it so."""
-    origin = get_origin(kind)
+    origin, arguments = get_origin(kind), get_args(kind)
     if origin is Union or origin is types.UnionType:
-        return any(_may_be(value, one) for one in get_args(kind))
+        return any(_may_be(value, one) for one in arguments)
+    if origin is Annotated:
+        return _may_be(value, arguments[0])
     if origin is Literal:
-        return value in get_args(kind)
-    if isinstance(origin, type):
-        kind = origin
+        return value in arguments
     if kind is None:
         return value is None
-    if not isinstance(kind, type):  # Any, Annotated, a NewType, ...
-        return True
+    kind = origin or kind
     if kind is float:
-        return isinstance(value, float | int)
-    if hasattr(kind, "__required_keys__"):  # a TypedDict: isinstance refuses to look
-        return isinstance(value, Mapping)
+        kind = float | int
+    elif hasattr(kind, "__required_keys__"):  # a TypedDict: isinstance refuses to look
+        kind = Mapping
     try:
         return isinstance(value, kind)
-    except TypeError:  # a protocol
+    except TypeError:  # Any, a NewType, a protocol
         return True
 
 

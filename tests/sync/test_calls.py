@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import dataclasses
 import inspect
 import threading
 from datetime import datetime
@@ -10,10 +11,16 @@ from datetime import datetime
 import pytest
 
 import grctl
-from grctl import InvalidInputError, RunStatus, WorkflowAlreadyRunningError, WorkflowNotFoundError
+from grctl import InvalidInputError, RunStatus, WorkflowAlreadyRunningError, WorkflowNotFoundError, WorkflowRef
 from grctl.plugins import Plugin, hookimpl
 from grctl.protocols import ConnectionEvent
 from grctl.sync import Client, Connection, Handle, connect
+
+
+@dataclasses.dataclass
+class Approval:
+    approved: bool
+    qty: int
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,16 @@ def test_history_and_listing(client, unique_id):
     assert [event.kind for event in handle.history()] == kinds
     listed = client.list_workflows(workflow_type="WaitsForApproval", workflow_id_prefix=handle.run_info.wf_id)
     assert [run.id for run in listed] == [handle.run_info.id]
+
+
+def test_typed_references(client, unique_id):
+    approval = WorkflowRef("WaitsForApproval", dict[str, int], Approval)
+    with pytest.raises(InvalidInputError, match=r"workflow_input must be dict\[str, int\], .* not list"):
+        client.start_workflow(approval, unique_id(), [("qty", 2)])
+    handle = client.start_workflow(approval, unique_id(), {"qty": 2})
+    handle.send("approve")
+    found = client.get_handle(handle.run_info.wf_id, result_type=approval)
+    assert handle.result() == found.result() == Approval(approved=True, qty=2)
 
 
 def test_queries_and_what_the_transport_can(memory):
