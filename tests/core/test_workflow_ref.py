@@ -110,13 +110,13 @@ async def test_what_contradicts_it(client):
         (int | str, [1, "a"], [1.5]),
         (Literal["a", "b"], ["a"], ["c"]),
         (Color, [Color.RED], ["red"]),
-        (Any, [1, None, object()], []),
+        (Any, [1, None], []),
         (object, [1, None], []),
         (OrderId, ["a", 7], []),
         (Annotated[int, "what is said of it is not looked at"], [1], ["a"]),
         (Named, [1], []),
     ],
-    ids=str,
+    ids=repr,
 )
 def test_inputs(input_type, good, bad):
     ref = WorkflowRef("Type", input_type, Any)
