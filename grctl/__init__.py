@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from grctl_core.run import RunInfo as RunInfo
     from grctl_core.run import RunRef as RunRef
     from grctl_core.run import RunStatus as RunStatus
+    from grctl_core.workflow_ref import WorkflowRef as WorkflowRef
 
 _HOMES = {
     "grctl.connecting": ("connect",),
@@ -85,6 +86,7 @@ _HOMES = {
     "grctl_core.hooks": ("Plugin", "hookimpl"),
     "grctl_core.outcome": ("ErrorDetails", "Outcome"),
     "grctl_core.run": ("RunInfo", "RunRef", "RunStatus"),
+    "grctl_core.workflow_ref": ("WorkflowRef",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

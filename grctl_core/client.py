@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ParamSpec, get_args, overload
 
 from grctl_core.calls import DEFAULT_RETRY, DescribeCall, StartCall
 from grctl_core.codec import check_type
 from grctl_core.doubt import DoubtBounds
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
-from grctl_core.errors import InvalidInputError
+from grctl_core.errors import InvalidInputError, WorkflowNotFoundError
 from grctl_core.event_loop import running_loop
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import check_id, new_ulid
@@ -20,6 +20,7 @@ from grctl_core.plugin_list import PluginList
 from grctl_core.plugins import plugins_of
 from grctl_core.protocols import Connection, OnConflict
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
+from grctl_core.workflow_ref import TypedStart, WorkflowRef
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -30,9 +31,15 @@ else:
 
     T = TypeVar("T")
 
-__all__ = ["WorkflowClient"]
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+__all__ = ["PLAIN", "WorkflowClient"]
 
 _ON_CONFLICT = get_args(OnConflict)
+
+PLAIN: Any = Any
+"""``result_type`` for a result that stays plain data. Of the type Any, or it would be no default for a ``type[T]``."""
 
 
 class WorkflowClient:
@@ -77,6 +84,12 @@ class WorkflowClient:
         """The connection that the client works over."""
         return self._connection
 
+    @overload
+    async def run_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> ResultT: ...
+
+    @overload
     async def run_workflow(
         self,
         workflow_type: str,
@@ -85,15 +98,29 @@ class WorkflowClient:
         workflow_timeout: Duration | None = None,
         *,
         on_conflict: OnConflict = "raise",
-        result_type: type[T] = Any,  # type: ignore[assignment]  # the default of T
+        result_type: type[T] = ...,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
-    ) -> T:
+    ) -> T: ...
+
+    async def run_workflow(  # type: ignore[misc]  # P is what a WorkflowRef says: this
+        self,
+        workflow_type: str | WorkflowRef[Any, Any],
+        workflow_id: str,
+        workflow_input: object = None,
+        workflow_timeout: Duration | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+        result_type: Any = PLAIN,
+        request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
+    ) -> Any:
         """Start a workflow and wait for its result: :meth:`start_workflow`, then :meth:`WorkflowHandle.result`.
 
         Cancelling this call leaves the run alive. Arguments and errors are those of the two.
         """
-        handle = await self.start_workflow(
+        start: Any = self.start_workflow
+        handle: WorkflowHandle[Any] = await start(
             workflow_type,
             workflow_id,
             workflow_input,
@@ -105,6 +132,12 @@ class WorkflowClient:
         )
         return await handle.result()
 
+    @overload
+    async def start_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> WorkflowHandle[ResultT]: ...
+
+    @overload
     async def start_workflow(
         self,
         workflow_type: str,
@@ -113,14 +146,28 @@ class WorkflowClient:
         workflow_timeout: Duration | None = None,
         *,
         on_conflict: OnConflict = "raise",
-        result_type: type[T] = Any,  # type: ignore[assignment]
+        result_type: type[T] = ...,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
-    ) -> WorkflowHandle[T]:
+    ) -> WorkflowHandle[T]: ...
+
+    async def start_workflow(  # type: ignore[misc]  # P is what a WorkflowRef says: this
+        self,
+        workflow_type: str | WorkflowRef[Any, Any],
+        workflow_id: str,
+        workflow_input: object = None,
+        workflow_timeout: Duration | None = None,
+        *,
+        on_conflict: OnConflict = "raise",
+        result_type: Any = PLAIN,
+        request_timeout: Duration | None = None,
+        retry: object = DEFAULT_RETRY,
+    ) -> WorkflowHandle[Any]:
         """Start a workflow; return as soon as the start is accepted.
 
         Args:
-            workflow_type: name of a registered workflow type.
+            workflow_type: name of a registered workflow type, or a :class:`grctl.WorkflowRef`: then the input is
+                checked, and ``result_type`` is the ref's.
             workflow_id: your own stable id; one active run at a time.
             workflow_input: a map is spread as keyword arguments of the start handler, any other value is its single
                 argument, None passes nothing.
@@ -145,12 +192,18 @@ class WorkflowClient:
             raise InvalidInputError(
                 f"on_conflict must be one of {', '.join(map(repr, _ON_CONFLICT))}, not {on_conflict!r}"
             )
-        if result_type is not Any:
-            check_type("result_type", result_type)
-        workflow_type = check_id("workflow_type", workflow_type)
+        if isinstance(workflow_type, WorkflowRef):
+            if result_type is not PLAIN:
+                raise InvalidInputError("result_type is what the WorkflowRef says: leave it out")
+            workflow_type.check_input(workflow_input)
+            name, result_type = workflow_type.name, workflow_type.result_type
+        else:
+            if result_type is not PLAIN:
+                check_type("result_type", result_type)
+            name = check_id("workflow_type", workflow_type)
         timeout = self._timeout(request_timeout)
         call = StartCall(
-            run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), workflow_type),
+            run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), name),
             workflow_input=workflow_input,
             workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
             on_conflict=on_conflict,
@@ -164,7 +217,7 @@ class WorkflowClient:
         workflow_id: str,
         run_id: str | None = None,
         *,
-        result_type: type[T] = Any,  # type: ignore[assignment]
+        result_type: type[T] | WorkflowRef[Any, T] = PLAIN,
         request_timeout: Duration | None = None,
         retry: object = DEFAULT_RETRY,
     ) -> WorkflowHandle[T]:
@@ -173,17 +226,18 @@ class WorkflowClient:
         Args:
             workflow_id: the workflow id.
             run_id: a certain run; by default the latest one at this moment, and the handle stays with it.
-            result_type: as for :meth:`start_workflow`.
+            result_type: as for :meth:`start_workflow`; or a WorkflowRef, which the run has to be of.
             request_timeout: how long one attempt may take; None for the client's.
             retry: as for :meth:`start_workflow`.
 
         Raises:
             InvalidInputError: an argument is wrong.
-            WorkflowNotFoundError: there is no such run.
+            WorkflowNotFoundError: there is no such run, or none of the WorkflowRef's type.
             NotSentError, NotDeliveredError, DeliveryUnknownError: the server could not be asked.
 
         """
-        if result_type is not Any:
+        ref = result_type if isinstance(result_type, WorkflowRef) else None
+        if ref is None and result_type is not PLAIN:
             check_type("result_type", result_type)
         check_id("workflow_id", workflow_id)
         run = RunRef(workflow_id, "" if run_id is None else check_id("run_id", run_id))
@@ -192,7 +246,13 @@ class WorkflowClient:
             request_timeout=self._timeout(request_timeout),
             retry=self._operations.check_retry(retry),
         )
-        return self._handle(await self._operations.describe(call), result_type, call)
+        found = await self._operations.describe(call)
+        if ref is not None and found.wf_type != ref.name:
+            raise WorkflowNotFoundError(
+                f"run {found.id} of workflow {workflow_id!r} is of type {found.wf_type!r}, not {ref.name!r}, as the "
+                "WorkflowRef says"
+            )
+        return self._handle(found, result_type if ref is None else ref.result_type, call)
 
     def list_workflows(
         self,

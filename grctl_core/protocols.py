@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, Self, TypeAlias, overload, runtime_checkable
 
 import msgspec
 
@@ -20,6 +20,7 @@ from grctl_core.durations import Duration
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome, Outcome
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
+from grctl_core.workflow_ref import TypedStart, WorkflowRef
 from grctl_core.workflow_type import TypeInfo
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ else:
     from typing import TypeVar
 
     T = TypeVar("T")
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
 
 __all__ = [
     "Capabilities",
@@ -164,7 +168,7 @@ class Connection(Protocol):
         """Return the connection; leaving the block closes it."""
 
     async def __aexit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
         """Close."""
 
@@ -230,6 +234,13 @@ class Handle(Protocol[T]):
 class Client(Protocol):
     """Starts workflows and finds runs. See ``grctl_core.client.WorkflowClient``."""
 
+    @overload
+    async def run_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> ResultT:
+        """Start a workflow and wait for its result."""
+
+    @overload
     async def run_workflow(
         self,
         workflow_type: str,
@@ -244,6 +255,13 @@ class Client(Protocol):
     ) -> T:
         """Start a workflow and wait for its result."""
 
+    @overload
+    async def start_workflow(
+        self, workflow_type: TypedStart[P, ResultT], workflow_id: str, *args: P.args, **kwargs: P.kwargs
+    ) -> Handle[ResultT]:
+        """Start a workflow; return as soon as the start is accepted."""
+
+    @overload
     async def start_workflow(
         self,
         workflow_type: str,
@@ -263,7 +281,7 @@ class Client(Protocol):
         workflow_id: str,
         run_id: str | None = None,
         *,
-        result_type: type[T] = ...,
+        result_type: type[T] | WorkflowRef[Any, T] = ...,
         request_timeout: Duration | None = None,
         retry: object = ...,
     ) -> Handle[T]:

@@ -29,7 +29,7 @@ async def approve(ctx: Context, by: str = "nobody") -> Directive:
 async def follow(handle: grctl.WorkflowHandle[Any]) -> list[str]:
     events = handle.history(follow=True)
     assert_type(events, AsyncIterator[HistoryEvent])
-    kinds = []
+    kinds: list[str] = []
     async for event in events:
         assert_type(event, HistoryEvent)
         assert_type(event.kind, str)
@@ -40,7 +40,7 @@ async def follow(handle: grctl.WorkflowHandle[Any]) -> list[str]:
 
 
 async def overdue(client: grctl.Client) -> list[str]:
-    names = []
+    names: list[str] = []
     async for run in client.list_workflows(
         workflow_type="Approval",
         status=RunStatus.RUNNING,

@@ -53,7 +53,8 @@ def tell(outcome: Outcome[Receipt]) -> str:
             return "too slow"
         case Outcome(status=RunStatus.CANCELLED | RunStatus.TERMINATED, reason=reason):
             return f"stopped: {reason}"
-    return f"ended as {outcome.status}"
+        case _:
+            return f"ended as {outcome.status}"
 
 
 def tell_any(outcome: Outcome) -> object:
