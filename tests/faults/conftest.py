@@ -1,4 +1,4 @@
-"""What the suite of faults shares: the seed, how long a form it runs in, and the matrix that pytest shows at the end."""
+"""What the suite of faults shares: the seed, the form that it runs in, and the matrix that pytest shows at the end."""
 
 from __future__ import annotations
 
