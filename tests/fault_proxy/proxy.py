@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Self
@@ -13,6 +14,8 @@ from .frames import Direction, Frame, FrameReader
 from .rules import Action, Faults, Rule
 
 __all__ = ["FaultProxy", "FaultProxyError"]
+
+Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 _PIECE = 1 << 16
 _REMEMBERED = 100_000
@@ -34,9 +37,11 @@ class FaultProxy:
     Args:
         target: URL of the server, as ``nats://127.0.0.1:4222``.
         faults: what goes wrong; more can be added at any time.
+        receive_buffer: bytes that the kernel keeps of what comes from the server, about; None for its own choice. With
+            a small one a server soon notices that nobody reads.
     """
 
-    def __init__(self, target: str, faults: Faults | None = None) -> None:
+    def __init__(self, target: str, faults: Faults | None = None, *, receive_buffer: int | None = None) -> None:
         parts = urlsplit(target)
         if parts.hostname is None or parts.port is None:
             raise ValueError(f"{target!r} has no host and port")
@@ -44,6 +49,7 @@ class FaultProxy:
         self.errors: list[Exception] = []
         self.accepted = 0
         self._target = (parts.hostname, parts.port)
+        self._receive_buffer = receive_buffer
         self._port = 0
         self._server: asyncio.Server | None = None
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
@@ -101,13 +107,26 @@ class FaultProxy:
         assert task is not None
         self._connections[connection] = task
         try:
-            await connection.run(self._target)
+            await connection.run(self._dial)
         except asyncio.CancelledError:  # by _close() alone; asyncio.streams would log it
             pass
         except Exception as error:
             self.errors.append(error)
         finally:
             del self._connections[connection]
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._receive_buffer is None:
+            return await asyncio.open_connection(*self._target)
+        dialling = socket.socket()
+        try:
+            dialling.setblocking(False)
+            dialling.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)  # before connecting
+            await asyncio.get_running_loop().sock_connect(dialling, self._target)
+            return await asyncio.open_connection(sock=dialling)
+        except BaseException:
+            dialling.close()
+            raise
 
 
 class _Side:
@@ -168,11 +187,11 @@ class _Connection:
         if self._server is not None:
             self._server.abort()
 
-    async def run(self, target: tuple[str, int]) -> None:
+    async def run(self, dial: Dial) -> None:
         """Pass on what comes until one side is gone."""
         try:
             try:
-                reader, writer = await asyncio.open_connection(*target)
+                reader, writer = await dial()
             except OSError:
                 return  # no server: the client finds its connection closed
             server = self._server = _Side(writer)

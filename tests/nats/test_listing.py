@@ -8,11 +8,12 @@ from datetime import timedelta
 import msgspec
 import pytest
 from fake_server import NOW, new_run
+from fault_proxy import Direction, FaultProxy, Faults, frames
 
 from grctl_core.errors import DecodeError, DeliveryUnknownError, ServerError
 from grctl_core.run import RunFilter, RunInfo, RunStatus
+from grctl_nats import NatsConnection, listing, subjects, wire
 from grctl_nats import link as link_module
-from grctl_nats import listing, subjects, wire
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -48,6 +49,37 @@ async def test_any_number(server, connection, count):
     runs = [new_run(f"w{n}") for n in range(count)]
     await server.put_many([stored(run) for run in runs])
     assert await listed(connection) == runs
+    await no_consumers(server)
+
+
+@contextlib.asynccontextmanager
+async def through(broker, faults):
+    async with FaultProxy(broker.url, faults) as proxy, await NatsConnection.open(proxy.url) as connection:
+        yield connection
+
+
+RECORDS = frames(Direction.TO_CLIENT, subject=subjects.ALL_RUN_INFO)
+
+
+async def test_a_record_that_comes_twice_is_listed_once(broker, server):
+    runs = [new_run(f"w{n}") for n in range(5)]
+    await server.put_many([stored(run) for run in runs])
+    faults = Faults()
+    faults.duplicate(RECORDS, nth=2)
+    async with through(broker, faults) as connection:
+        assert await listed(connection) == runs
+    await no_consumers(server)
+
+
+async def test_a_record_that_is_lost_leaves_no_gap_in_silence(broker, server):
+    runs = [new_run(f"w{n}") for n in range(5)]
+    await server.put_many([stored(run) for run in runs])
+    faults = Faults()
+    faults.drop(RECORDS, nth=2)
+    async with through(broker, faults) as connection:
+        with pytest.raises(DeliveryUnknownError, match="lost on its way"):
+            await listed(connection)
+        assert await listed(connection) == runs
     await no_consumers(server)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 
@@ -7,6 +8,7 @@ import nats
 import pytest
 from broker import Broker, sync
 from fake_server import FakeServer
+from fault_proxy import FaultProxy, Faults, replies
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -167,6 +169,15 @@ def end(left: int) -> tuple[dict[str, str], bytes]:
     return {"Status": "204", "Description": "EOB", "Nats-Num-Pending": str(left)}, b""
 
 
+@contextlib.asynccontextmanager
+async def through(broker, faults):
+    async with FaultProxy(broker.url, faults) as proxy:
+        settings = read_settings(proxy.url)
+        link = await dial(settings.servers[0], settings, 15)
+        yield Records(lambda: link, 1.0)
+        await link.close()
+
+
 class TestErrors:
     async def test_pages_that_the_broker_cuts(self, scripted):
         """By bytes, its own limit."""
@@ -208,6 +219,50 @@ class TestErrors:
         await scripted.answer("$JS.API.DIRECT.GET.grctl_state", [message("a", 1)])
         with pytest.raises(DeliveryUnknownError, match="has not gone on"):
             await scripted.records.page("a", 1, 5)
+
+    @pytest.mark.parametrize("which", range(1, 6))
+    async def test_an_answer_that_misses_a_message(self, broker, server, which):
+        """Four records and the end: without the end nothing says that it was all."""
+        for number in range(4):
+            await server.put("grctl_history.a.r", b"%d" % number)
+            await server.put(f"grctl_history.b.{number}", b"x")
+        faults = Faults()
+        faults.drop(replies("$JS.API.DIRECT.GET.grctl_state"), nth=which)
+        async with through(broker, faults) as records:
+            with pytest.raises(DeliveryUnknownError, match="lost on its way" if which < 5 else "has not gone on"):
+                await records.page("grctl_history.a.r", 1, 10)
+        async with through(broker, Faults()) as records:
+            assert [record.body for record in await records.page("grctl_history.a.r", 1, 10)] == [
+                b"0",
+                b"1",
+                b"2",
+                b"3",
+            ]
+
+    @pytest.mark.parametrize("which", range(1, 5))
+    async def test_an_answer_in_which_a_message_comes_twice(self, broker, server, which):
+        for number in range(4):
+            await server.put("grctl_history.a.r", b"%d" % number)
+        faults = Faults()
+        faults.duplicate(replies("$JS.API.DIRECT.GET.grctl_state"), nth=which)
+        async with through(broker, faults) as records:
+            assert [record.body for record in await records.page("grctl_history.a.r", 1, 10)] == [
+                b"0",
+                b"1",
+                b"2",
+                b"3",
+            ]
+
+    async def test_lasts_of_which_one_is_lost(self, broker, server):
+        subjects = [f"grctl_run.a.{number}" for number in range(4)]
+        for subject in subjects:
+            await server.put(subject, b"x")
+        faults = Faults()
+        faults.drop(replies("$JS.API.DIRECT.GET.grctl_state"), nth=2)
+        async with through(broker, faults) as records:
+            with pytest.raises(DeliveryUnknownError, match="lost on its way"):
+                await records.last_of_each(subjects)
+            assert [record.subject for record in await records.last_of_each(subjects)] == subjects
 
     @pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b'{"created": 1}', b'{"error": 5}', b"\xff"])
     async def test_a_state_that_is_none(self, scripted, body):

@@ -68,6 +68,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
         pending = await _create(link, consumer, run_filter, timeout)
         last_seq = (await records.state()).last_seq
         sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
+        number = 0  # of the consumer's message that came last
         while pending > 0:
             try:
                 await link.publish(
@@ -88,6 +89,14 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                     raise ServerError(
                         f"the broker does not go on with the list: {status} "
                         f"{(message.headers or {}).get('Description', '')}".strip()
+                    )
+                place = message.metadata.sequence.consumer
+                if place <= number:
+                    continue  # it came twice
+                number += 1
+                if place != number:
+                    raise DeliveryUnknownError(
+                        f"a part of the list was lost on its way from {link.server}", link=link.number
                     )
                 wanted -= 1
                 pending -= 1

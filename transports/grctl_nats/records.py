@@ -158,10 +158,14 @@ class Records:
             raise _no_stream(link) from error
 
     async def _batch(self, body: bytes) -> tuple[list[Record], bool]:
-        """Return what one request brings, and whether the broker has more."""
+        """Return what one request brings, and whether the broker has more.
+
+        Each message says which one came before it, the last one too: so what is lost on the way is noticed, and what
+        comes twice. Between the broker and us both can happen, at a leaf node or a gateway.
+        """
         link = self._link()
         found: list[Record] = []
-        left = False
+        latest = 0
         async with link.stream(_GET, body) as messages:
             while True:
                 try:
@@ -176,12 +180,20 @@ class Records:
                 status = (message.headers or {}).get("Status")
                 if status == "503":
                     raise _no_stream(link)
-                if status in (_NO_MESSAGE, _END_OF_BATCH):
-                    pending = (message.headers or {}).get("Nats-Num-Pending", "0")
-                    return found, left or pending not in ("", "0")
-                record = _record(message)
-                if record is not None:
-                    found.append(record)
+                record = None
+                if status not in (_NO_MESSAGE, _END_OF_BATCH):
+                    record = _record(message)
+                    if record is None or record.seq <= latest:
+                        continue
+                before = (message.headers or {}).get("Nats-Last-Sequence")
+                if before is not None and before != str(latest):
+                    raise DeliveryUnknownError(
+                        f"a part of the answer of {link.server} was lost on its way", link=link.number
+                    )
+                if record is None:
+                    return found, (message.headers or {}).get("Nats-Num-Pending", "") not in ("", "0")
+                found.append(record)
+                latest = record.seq
 
 
 def _pages(subjects: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
