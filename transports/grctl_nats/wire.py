@@ -27,6 +27,7 @@ from grctl_core.errors import DecodeError, UnsupportedOperationError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import ErrorDetails
 from grctl_core.run import RunInfo, RunRef, RunStatus
+from grctl_core.safe_text import one_line
 from grctl_core.workflow_type import TypeInfo
 
 __all__ = [
@@ -61,6 +62,9 @@ _LONGEST_NAME = 3_500
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What msgspec raises, whatever the bytes: also for text that is not UTF-8, times out of range, a thousand levels."""
+
+_MOST_SAID = 500
+"""Characters of the decoder's words: a path into a thousand levels is long."""
 
 T = TypeVar("T")
 
@@ -202,7 +206,7 @@ def _decode(what: str, body: bytes, type_: type[T]) -> T:
 
 
 def _undecodable(what: str, error: Exception) -> DecodeError:
-    return DecodeError(f"{what} that came from the server cannot be decoded: {error}")
+    return DecodeError(f"{what} that came from the server cannot be decoded: {one_line(str(error), _MOST_SAID)}")
 
 
 def encode_command(command: Command, sender: str) -> bytes:
@@ -262,7 +266,7 @@ def decode_command(body: bytes) -> Command:
             return TerminateCommand(wf_id=end.wf_id, reason=end.reason or "", id=id_, created_at=made_at)
         case DescribeCommand.kind:
             return DescribeCommand(wf_id=_decode("a describe", inner, _Describe).wf_id, id=id_, created_at=made_at)
-    raise DecodeError(f"unknown command kind: {envelope.k}")
+    raise DecodeError(f"unknown command kind: {one_line(envelope.k, _MOST_SAID)}")
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -487,7 +491,7 @@ def _from_wire(run: _RunInfo) -> RunInfo:
         parent_wf_type=run.parent_wf_type,
         parent_run_id=run.parent_run_id,
         parent_callback_step=run.parent_callback_step,
-        timeout=None if not run.timeout else _duration(run.timeout),
+        timeout=None if run.timeout is None or run.timeout <= 0 else _duration(run.timeout),
         scheduled_at=run.scheduled_at,
         started_at=run.started_at,
         completed_at=run.completed_at,
