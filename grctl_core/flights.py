@@ -15,16 +15,17 @@ _Landed = tuple[bool, Exception | None]
 
 
 class Flights:
-    """The cancels and terminates on their way, by run id."""
+    """The cancels and terminates on their way, by workflow id and run id: clients make run ids, twice the same too."""
 
     __slots__ = ("_flying",)
 
     def __init__(self) -> None:
-        self._flying: dict[str, tuple[str, asyncio.Future[_Landed]]] = {}
+        self._flying: dict[tuple[str, str], tuple[str, asyncio.Future[_Landed]]] = {}
 
     def is_under_way(self, run: RunRef, operation: str) -> bool:
         """Whether a flight of this operation is on its way."""
-        return run.run_id in self._flying and self._flying[run.run_id][0] == operation
+        flying = self._flying.get((run.wf_id, run.run_id))
+        return flying is not None and flying[0] == operation
 
     async def join(self, run: RunRef, operation: str, fly: Callable[[], Awaitable[None]], patience: float) -> None:
         """Fly, or wait for a flight of the same operation and end as it does. Another operation waits its turn.
@@ -45,7 +46,8 @@ class Flights:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
-        while (current := self._flying.get(run.run_id)) is not None:
+        key = run.wf_id, run.run_id
+        while (current := self._flying.get(key)) is not None:
             kind, landing = current
             await asyncio.wait([landing], timeout=max(0.0, deadline - loop.time()))
             if not landing.done():
@@ -60,7 +62,7 @@ class Flights:
                 raise own_copy(error) from error
             return
         landing = loop.create_future()
-        self._flying[run.run_id] = (operation, landing)
+        self._flying[key] = (operation, landing)
         landed: _Landed = (False, None)
         try:
             await fly()
@@ -69,5 +71,5 @@ class Flights:
             landed = (True, error)
             raise
         finally:
-            del self._flying[run.run_id]
+            del self._flying[key]
             landing.set_result(landed)

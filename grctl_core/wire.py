@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +21,7 @@ from grctl_core.errors import (
     WorkflowTypeNotRegisteredError,
 )
 from grctl_core.run import RunInfo, RunRef
+from grctl_core.safe_text import one_line
 from grctl_core.workflow_type import TypeInfo
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ __all__ = ["Wire", "in_time", "refusal"]
 T = TypeVar("T")
 
 _IN_DOUBT = frozenset({ErrorCode.INTERNAL, ErrorCode.PANIC})
-_RUN_ID_LENGTH = 26
+_IS_RUN_ID = re.compile(r"[0-9A-Za-z]{26}").fullmatch
+_MOST_SAID = 1_000
+"""Characters of what the server says that stand in a message; ``detail`` has all of it."""
 _UNREAD = "the server's records could not be read"
 
 
@@ -117,7 +121,7 @@ def refusal(reply: Reply, operation: str, run: RunRef, *, changes_state: bool = 
     match code:
         case ErrorCode.ALREADY_RUNNING:
             active = detail.rsplit(" ", 1)[-1]
-            run_id = active if len(active) == _RUN_ID_LENGTH else None
+            run_id = active if _IS_RUN_ID(active) else None
             return WorkflowAlreadyRunningError(
                 f"{name} has an active run already{f' ({run_id})' if run_id else ''}: wait for its end, use another "
                 "workflow id, or start with on_conflict='attach' or on_conflict='terminate'",
@@ -137,13 +141,14 @@ def refusal(reply: Reply, operation: str, run: RunRef, *, changes_state: bool = 
                 detail=detail,
             )
     said = error.message + (f" ({detail})" if detail and detail != error.message else "")
+    shown = one_line(said, _MOST_SAID)
     refused = ServerError(
-        f"the server refused the {operation} of {name} with code {code}: {said}", code=code, detail=said
+        f"the server refused the {operation} of {name} with code {code}: {shown}", code=code, detail=said
     )
     if code not in _IN_DOUBT or not changes_state:
         return refused
     doubt = DeliveryUnknownError(
-        f"the server failed at the {operation} of {name}, which may have taken effect nevertheless: {said}",
+        f"the server failed at the {operation} of {name}, which may have taken effect nevertheless: {shown}",
         operation=operation,
         run=run,
         link=reply.link,

@@ -32,6 +32,7 @@ from grctl_engine.inputs import Input
 from grctl_engine.limits import EngineLimits
 from grctl_engine.run import Run
 from grctl_nats import subjects, wire
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["DevServer"]
 
@@ -88,6 +89,7 @@ class DevServer:
         self._broker: Broker | None = None
         self._created = ""
         self._late: list[Callable[[], None]] = []
+        self._stopping: asyncio.Task[None] | None = None
         self.died = asyncio.Event()
         """Set when a fault has killed the server."""
         self._links = LinkKeeper(lambda: self.url, self._prepare)
@@ -137,6 +139,16 @@ class DevServer:
             DevServerError: it cannot; the text says why.
 
         """
+        # In a task of its own, as the driver may lose a cancellation that meets it while it connects.
+        starting = asyncio.create_task(self._start(), name="grctl-dev-start")
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await end_tasks(starting)
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         try:
             if self._nats_url is None:
                 folder = self._store_dir
@@ -156,7 +168,16 @@ class DevServer:
             raise
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Let running steps end, for ``grace`` seconds, store what is left, and stop. Idempotent."""
+        """Let running steps end, for ``grace`` seconds, store what is left, and stop.
+
+        Idempotent. It goes on when its caller is cancelled, and whoever else calls it meanwhile returns when it is
+        done: a broker is not left running.
+        """
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.create_task(self._stop(grace), name="grctl-dev-stop")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace: float) -> None:
         for stop in self._late:
             stop()
         await self._service.mute()

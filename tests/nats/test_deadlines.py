@@ -17,7 +17,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
-from grctl_core.run import RunInfo, RunStatus
+from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import NatsConnection
 from grctl_nats import connection as connection_module
 from grctl_nats import deadlines as deadlines_module
@@ -213,8 +213,8 @@ async def test_each_run_once_and_forgetting(quick):
     for _ in range(5):
         world.deadlines.uphold(world.run)
     assert len(world.deadlines) == 1
-    world.deadlines.forget(world.run.id)
-    world.deadlines.forget("unknown")
+    world.deadlines.forget(world.run.ref)
+    world.deadlines.forget(RunRef("unknown", "unknown"))
     assert len(world.deadlines) == 0
 
 
@@ -310,7 +310,7 @@ async def test_a_run_that_ends_while_it_is_looked_at(quick):
     world = World()
 
     async def latest(_: str) -> RunInfo | None:
-        world.deadlines.forget(world.run.id)
+        world.deadlines.forget(world.run.ref)
         return world.run
 
     world.deadlines._latest = latest
@@ -451,7 +451,7 @@ async def test_a_start_that_is_not_sent(broker, server, connection):
     broker.kill()
     with pytest.raises((NotSentError, DeliveryUnknownError)):
         await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
-    connection._deadlines.forget(run.id)  # of that one, which may have come before the loss was seen
+    connection._deadlines.forget(run.ref)  # of that one, which may have come before the loss was seen
     with pytest.raises(NotSentError):
         await connection.request(StartCommand(wf_id=run.wf_id, run=run), timeout=20)
     assert len(connection._deadlines) == 0

@@ -336,10 +336,11 @@ class TestLoss:
         other = await linked(broker)
         await other.publish("ask.last")
         async with asyncio.timeout(20):
-            while not responder.messages or responder.messages[-1].subject != "ask.last":
+            while "ask.last" not in [message.subject for message in responder.messages[-1_000:]]:
                 responder.came.clear()
                 await responder.came.wait()
-        arrived = {fates[message.subject] for message in responder.messages[:-1]}
+        # The broker reads both connections at once: what the kernel still had of the first may come after that.
+        arrived = {fates[message.subject] for message in responder.messages if message.subject != "ask.last"}
         assert arrived <= {DeliveryUnknownError}
         await other.close()
         await responder.client.close()

@@ -255,7 +255,7 @@ class TestHints:
         await server.batch(batch, commit=False)
         await settled(connection)
         async with asyncio.timeout(20):
-            while next(connection._watcher._waits[run.id].pauses, None) is not None:  # until it has given up looking
+            while next(connection._watcher._waits[run.wf_id, run.id].pauses, None) is not None:  # it looks on
                 await settled(connection)
         assert not waiting.done()
         await server.end(run, result=1)
@@ -397,7 +397,7 @@ class TestRefusedHints:
         for number in range(3):
             run = await going_on(server, f"w{number}")
             waiting = deaf.watch(run.ref)
-            deaf._watcher._waits[run.id].pauses = iter(())  # only sweeps can find the end
+            deaf._watcher._waits[run.wf_id, run.id].pauses = iter(())  # only sweeps can find the end
             await settled(deaf)
             async with asyncio.timeout(20):
                 while not deaf._watcher._deaf:

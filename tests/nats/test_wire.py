@@ -91,6 +91,12 @@ def test_there_are_fixtures():
     assert len(SCENARIOS) == 33
 
 
+def asked(reply: dict[str, Any]) -> DescribeCommand:
+    """Return a describe that this is the answer to."""
+    payload = reply.get("payload")
+    return DescribeCommand(wf_id=payload["wf_id"] if isinstance(payload, dict) and "wf_id" in payload else "w")
+
+
 class TestFixtures:
     @pytest.mark.parametrize("command", [c for c in commands() if not c.values[0]["kind"].startswith("(")])
     def test_a_command_encodes_to_an_equal_map(self, command):
@@ -107,9 +113,8 @@ class TestFixtures:
 
     @pytest.mark.parametrize("command", list(commands()))
     def test_a_reply_decodes_to_what_the_file_says(self, command):
-        describe = DescribeCommand(wf_id="w")
-        reply = wire.decode_reply(bytes.fromhex(command["reply"]), describe, link=7)
         said = plain(command["reply_decoded"])
+        reply = wire.decode_reply(bytes.fromhex(command["reply"]), asked(said), link=7)
         assert reply.success is said["success"]
         assert reply.link == 7
         if "error" in said:
@@ -125,7 +130,7 @@ class TestFixtures:
     @pytest.mark.parametrize("command", list(commands()))
     def test_a_reply_encodes_to_an_equal_map(self, command):
         body = bytes.fromhex(command["reply"])
-        again = wire.encode_reply(wire.decode_reply(body, DescribeCommand(wf_id="w"), link=0))
+        again = wire.encode_reply(wire.decode_reply(body, asked(plain(command["reply_decoded"])), link=0))
         assert same(msgspec.msgpack.decode(again), msgspec.msgpack.decode(body))
 
     @pytest.mark.parametrize("run", list(runs()))
@@ -461,7 +466,8 @@ class TestRoundTrips:
         )
     )
     def test_replies(self, reply):
-        assert wire.decode_reply(wire.encode_reply(reply), DescribeCommand(wf_id="w"), reply.link) == reply
+        describe = DescribeCommand(wf_id=reply.run.wf_id if reply.run else "w")
+        assert wire.decode_reply(wire.encode_reply(reply), describe, reply.link) == reply
 
     @given(
         st.builds(

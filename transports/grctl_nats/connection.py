@@ -247,10 +247,10 @@ class NatsConnection:
             reply = await self._send(command, timeout)
         except (NotSentError, NotDeliveredError, InvalidInputError):
             if begun:
-                self._deadlines.forget(run.id)
+                self._deadlines.forget(run.ref)
             raise
         if begun and _is_refused(reply, run):
-            self._deadlines.forget(run.id)
+            self._deadlines.forget(run.ref)
         return reply
 
     async def _end(self, command: CancelCommand | TerminateCommand, timeout: float) -> Reply:
@@ -339,7 +339,7 @@ class NatsConnection:
         """Return the stored record of exactly this run."""
         self._check_usable()
         record = await find_run_info(self._records, run)
-        return None if record is None else wire.decode_run_info(record)
+        return None if record is None else wire.decode_run_info(record, run)
 
     async def has_begun(self, run: RunRef) -> bool:
         """Whether the server has a state record of the run."""
@@ -452,7 +452,7 @@ class NatsConnection:
         if future.cancelled() or future.exception() is not None:
             return
         run = future.result().run
-        self._deadlines.forget(run.id)
+        self._deadlines.forget(run.ref)
         self._ended.put(run.ref)
 
     async def _latest(self, wf_id: str) -> RunInfo | None:

@@ -88,7 +88,7 @@ class Deadlines:
         self._compare_clocks = compare_clocks
         self._reason = reason
         self._loop = asyncio.get_running_loop()
-        self._upheld: dict[str, _Deadline] = {}
+        self._upheld: dict[tuple[str, str], _Deadline] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -97,24 +97,24 @@ class Deadlines:
 
     def uphold(self, run: RunInfo, *, started_here: bool = False) -> bool:
         """Uphold the run's timeout; False where it has none, or it is upheld here already."""
-        if self._closed or run.timeout is None or run.is_finished or run.id in self._upheld:
+        if self._closed or run.timeout is None or run.is_finished or _key(run.ref) in self._upheld:
             return False
         later = 0.0 if started_here else random.uniform(*_OTHERS_LATER)
-        deadline = self._upheld[run.id] = _Deadline(run, run.timeout, later)
+        deadline = self._upheld[_key(run.ref)] = _Deadline(run, run.timeout, later)
         self._arm(deadline, self._until(run.started_at or self._broker_now(), deadline))
         return True
 
-    def forget(self, run_id: str) -> None:
+    def forget(self, run: RunRef) -> None:
         """Stop upholding: the run has ended."""
-        deadline = self._upheld.pop(run_id, None)
+        deadline = self._upheld.pop(_key(run), None)
         if deadline is not None and deadline.timer is not None:
             deadline.timer.cancel()
 
     async def close(self) -> None:
         """Uphold nothing any more, for good."""
         self._closed = True
-        for run_id in list(self._upheld):
-            self.forget(run_id)
+        for deadline in list(self._upheld.values()):
+            self.forget(deadline.run)
         await end_tasks(*self._tasks)
 
     def _arm(self, deadline: _Deadline, seconds: float) -> None:
@@ -141,7 +141,7 @@ class Deadlines:
         if not self._is_upheld(deadline):
             return
         if again is None:
-            self.forget(deadline.run.run_id)
+            self.forget(deadline.run)
         else:
             self._arm(deadline, again)
 
@@ -183,4 +183,9 @@ class Deadlines:
         return (begun - self._broker_now() + deadline.timeout).total_seconds() + deadline.later
 
     def _is_upheld(self, deadline: _Deadline) -> bool:
-        return self._upheld.get(deadline.run.run_id) is deadline
+        return self._upheld.get(_key(deadline.run)) is deadline
+
+
+def _key(run: RunRef) -> tuple[str, str]:
+    """Return what tells runs apart: run ids are made by clients, and one may use the same for two workflow ids."""
+    return run.wf_id, run.run_id

@@ -19,6 +19,7 @@ TIMEOUT_REASON = "workflow_timeout exceeded"
 as a timeout."""
 
 _TERMINAL_STATES = frozenset({"complete", "fail", "cancel", "terminate", "timeout"})
+_STATES = frozenset({"start", "step", "wait"})
 _LATE_EVENTS = 8
 _BATCH_LENGTH = 16
 """Sequences before a terminal state record at which to look for the terminal event: they are in one batch."""
@@ -34,14 +35,20 @@ class _Ending(msgspec.Struct):
 _decode_ending = msgspec.msgpack.Decoder(_Ending).decode
 
 
-async def has_ended(records: Records, info: RunInfo) -> bool:
-    """Whether a run has ended, by its stored RunInfo record, and its state where that says nothing.
+async def has_ended(records: Records, info: RunInfo, *, terminal_event: bool = False) -> bool:
+    """Whether a run has ended, by its stored RunInfo record, and its state where that alone does not say it.
 
     A status that is not known is an end where the record says when it was. A record without a status can be a late
     duplicate of the start, which has replaced the one of the end (docs/protocol.md, section 8, 1).
+
+    Args:
+        records: the stream.
+        info: the run's stored RunInfo record.
+        terminal_event: whether the history has been seen to end.
+
     """
     if info.is_finished or info.completed_at is not None:
-        return True
+        return terminal_event or not await _goes_on(records, info)
     if info.status is not None:
         return False
     return await _terminal_state(records, info) is not None
@@ -50,6 +57,12 @@ async def has_ended(records: Records, info: RunInfo) -> bool:
 async def _terminal_state(records: Records, info: RunInfo) -> Record | None:
     state = await records.last(subjects.run_state(info.ref))
     return state if state is not None and wire.decode_run_state(state.body).kind in _TERMINAL_STATES else None
+
+
+async def _goes_on(records: Records, info: RunInfo) -> bool:
+    """Whether the engine's own record says that a run goes on, whatever its RunInfo says: somebody else wrote that."""
+    state = await records.last(subjects.run_state(info.ref))
+    return state is not None and wire.decode_run_state(state.body).kind in _STATES
 
 
 async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutcome | None:
@@ -66,7 +79,10 @@ async def read_outcome(records: Records, info: RunInfo, seq: int) -> EncodedOutc
 
     """
     if info.status is not None:
-        return await _near(records, info, seq) or await _from_records(records, info)
+        near = await _near(records, info, seq)
+        if near is None and await _goes_on(records, info):
+            return None
+        return near or await _from_records(records, info)
     # The record was written after the end, and says nothing of it.
     state = await _terminal_state(records, info)
     if state is None:
@@ -103,13 +119,15 @@ async def _anywhere(records: Records, info: RunInfo) -> EncodedOutcome | None:
 def _of_event(info: RunInfo, record: Record) -> EncodedOutcome | None:
     event = wire.decode_event(record.body, record.seq)
     status = TERMINAL_KINDS.get(event.kind)
-    return None if status is None else _from_event(info, status, event.encoded)
+    if status is None or event.run_id != info.id or event.wf_id != info.wf_id:
+        return None
+    return _from_event(info, status, event.encoded)
 
 
 def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutcome:
     try:
         ending = _decode_ending(encoded)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except wire.UNDECODABLE as error:
         raise DecodeError(f"how run {info.id} of workflow {info.wf_id!r} ended cannot be decoded: {error}") from error
     if status is RunStatus.TERMINATED and ending.reason.startswith(TIMEOUT_REASON):
         status = RunStatus.TIMED_OUT

@@ -63,7 +63,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
     subject = subjects.history(run)
     hints = _Hints(uplink, subject)
     next_seq = 1
-    ended = False
+    ended = terminal_event = False
     try:
         while True:
             if follow:
@@ -72,7 +72,9 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             page = functools.partial(records.page, subject, next_seq, _PAGE)
             found = await _through_losses(uplink, records, page, for_ever=follow)
             for record in found:
-                yield _decode(run, record)  # one that cannot be decoded withholds none before it
+                event = _decode(run, record)  # one that cannot be decoded withholds none before it
+                terminal_event = terminal_event or event.is_terminal
+                yield event
             if found:
                 next_seq = found[-1].seq + 1
                 continue
@@ -85,8 +87,9 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
                 )
             if not follow:
                 return
-            known = wire.decode_run_info(info)
-            ended = await _through_losses(uplink, records, functools.partial(has_ended, records, known), for_ever=True)
+            known = wire.decode_run_info(info, run)
+            look = functools.partial(has_ended, records, known, terminal_event=terminal_event)
+            ended = await _through_losses(uplink, records, look, for_ever=True)
             if not ended:
                 await hints.wait()
     finally:

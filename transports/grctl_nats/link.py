@@ -106,6 +106,8 @@ class Link:
     async def open(self) -> None:
         """Begin to listen for replies."""
         await self._subscribe(f"{self.inbox}.*", self._replied)
+        for task in _tasks_of({id(self._client)}):
+            task.add_done_callback(self._driver_ended, context=contextvars.Context())
         self._watch()
 
     async def subscribe(
@@ -263,12 +265,17 @@ class Link:
 
         It forgets to where it is stuck in sending to a peer that does not read, and does not show them.
         """
-        ours = {id(subscription) for subscription in self._subscriptions}
-        for task in asyncio.all_tasks() if ours else ():
-            coroutine = task.get_coro()
-            if inspect.iscoroutine(coroutine) and id(inspect.getcoroutinelocals(coroutine).get("self")) in ours:
-                task.cancel()
+        for task in _tasks_of({id(subscription) for subscription in self._subscriptions}):
+            task.cancel()
         self._subscriptions.clear()
+
+    def _driver_ended(self, _: asyncio.Task[None]) -> None:
+        """Note that a task of the driver's has ended: without reading, writing and pings there is no connection.
+
+        What it cannot read ends its reading without a word: a subject that is not UTF-8, a header block that is none.
+        """
+        if not self.lost.done():
+            self.lose(str(self._client.last_error or "the driver has stopped"))
 
     def dropped(self, subject: str) -> None:
         """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
@@ -369,6 +376,16 @@ class Link:
     def _watch(self) -> None:
         if self.is_up:
             self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+
+
+def _tasks_of(owners: set[int]) -> list[asyncio.Task[None]]:
+    """Return the tasks that run a method of one of these objects of the driver, which does not show them."""
+    return [
+        task
+        for task in (asyncio.all_tasks() if owners else ())
+        if inspect.iscoroutine(coroutine := task.get_coro())
+        and id(inspect.getcoroutinelocals(coroutine).get("self")) in owners
+    ]
 
 
 _CLOSING: set[asyncio.Task[None]] = set()

@@ -20,7 +20,7 @@ from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
 from grctl_nats import subjects, wire
 from grctl_nats.link import Link
-from grctl_nats.records import Records
+from grctl_nats.records import UNREADABLE, Records
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -134,7 +134,7 @@ async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: flo
                 f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
             )
         return int(said["num_pending"])
-    except (ValueError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
         raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
 
 
@@ -153,10 +153,10 @@ class _Sieve:
 
     def take(self, message: Msg) -> RunInfo | None:
         """Return the run that a record tells of, None where it is not to be listed."""
-        if message.metadata.sequence.stream > self._last_seq:
-            return None  # in the place of a purged one
         try:
-            info = wire.decode_run_info(message.data)
+            if _sequence(message) > self._last_seq:
+                return None  # in the place of a purged one
+            info = wire.decode_run_info(message.data, subjects.run_of_run_info(message.subject))
         except DecodeError as error:
             self._unreadable += 1
             self._why = self._why or error
@@ -182,6 +182,13 @@ class _Sieve:
             raise DecodeError(
                 f"{self._unreadable} of the stored records cannot be read, all others are listed: {names} ({self._why})"
             ) from self._why
+
+
+def _sequence(message: Msg) -> int:
+    try:
+        return message.metadata.sequence.stream
+    except Exception as error:  # the driver raises what it finds
+        raise DecodeError(f"the broker does not say where the record lies: {error!r}") from error
 
 
 async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg:

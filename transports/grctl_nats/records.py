@@ -24,13 +24,16 @@ from grctl_nats.subjects import STREAM
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-__all__ = ["Record", "Records", "StreamState"]
+__all__ = ["UNREADABLE", "Record", "Records", "StreamState"]
 
 _GET = f"$JS.API.DIRECT.GET.{STREAM}"
 _MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; small pages keep both far away
 _PAGE_BYTES = 8 * 1024 * 1024  # the broker counts a little more than the bodies, and exceeds it by one message
 _FRAME = 256  # bytes of a request for several subjects, beside these
 _NO_MESSAGE, _END_OF_BATCH = "404", "204"
+
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of reading JSON of the broker that is not what it should be."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -147,7 +150,7 @@ class Records:
                     )
                 raise ServerError(f"the broker refuses to show the stream: {trouble.get('description')}")
             return StreamState(_time(said["created"]), _time(said["ts"]), int(said["state"]["last_seq"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise DecodeError(f"the broker's word on the stream cannot be decoded: {error!r}") from error
 
     async def _ask(self, subject: str, body: bytes) -> Msg:
@@ -226,7 +229,7 @@ def _record(message: Msg) -> Record | None:
 
 
 def _number(status: str) -> int | None:
-    return int(status) if status.isdigit() else None
+    return int(status) if status.isascii() and status.isdigit() else None
 
 
 def _time(text: str) -> datetime:

@@ -11,7 +11,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -58,21 +58,27 @@ _AFTER_FIRST_LOOK = (0.05, 1.0)
 hint can have gone by before we listened while the storage does not show it yet."""
 
 
+_Key: TypeAlias = tuple[str, str]
+"""A workflow id and a run id: run ids are made by clients, and one may use the same for two workflow ids."""
+
+
 class _Wait:
     """One run that is waited for.
 
     Attributes:
         run: the run.
+        key: tells it apart.
         futures: of those who wait.
         is_settling: whether its end is being read.
         pauses: after which it is to be looked at again, if it goes on.
         missing: how often its record was not there.
     """
 
-    __slots__ = ("futures", "is_settling", "missing", "pauses", "run")
+    __slots__ = ("futures", "is_settling", "key", "missing", "pauses", "run")
 
-    def __init__(self, run: RunRef) -> None:
+    def __init__(self, run: RunRef, key: _Key) -> None:
         self.run = run
+        self.key = key
         self.futures: list[asyncio.Future[EncodedOutcome]] = []
         self.pauses = iter(_AFTER_FIRST_LOOK)
         self.missing = 0
@@ -91,8 +97,8 @@ class Watcher:
         self._records = records
         self._on_running = on_running
         self._loop = asyncio.get_running_loop()
-        self._waits: dict[str, _Wait] = {}
-        self._due: dict[str, None] = {}
+        self._waits: dict[_Key, _Wait] = {}
+        self._due: dict[_Key, None] = {}
         self._wake = asyncio.Event()
         self._link: Link | None = None
         self._listening: Link | None = None
@@ -110,12 +116,13 @@ class Watcher:
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
         future: asyncio.Future[EncodedOutcome] = self._loop.create_future()
-        wait = self._waits.get(run.run_id)
+        key = run.wf_id, run.run_id
+        wait = self._waits.get(key)
         if wait is None:
-            wait = self._waits[run.run_id] = _Wait(run)
+            wait = self._waits[key] = _Wait(run, key)
         wait.futures.append(future)
         future.add_done_callback(lambda done: self._forget(wait, done), context=contextvars.Context())
-        self._look_at(run.run_id)
+        self._look_at(key)
         if self._pump is None:
             # An empty context, or the task would keep the span of whoever happened to wait first.
             self._pump = self._loop.create_task(self._run(), name="grctl-nats-watcher", context=contextvars.Context())
@@ -124,9 +131,9 @@ class Watcher:
     def link_up(self, link: Link) -> None:
         """Look at everything over a new link: whatever happened in between was not heard."""
         self._link = link
-        for run_id, wait in self._waits.items():
+        for key, wait in self._waits.items():
             wait.pauses = iter(_AFTER_FIRST_LOOK)
-            self._due[run_id] = None
+            self._due[key] = None
         self._wake.set()
 
     def hints_lost(self) -> None:
@@ -147,13 +154,13 @@ class Watcher:
     def _forget(self, wait: _Wait, future: asyncio.Future[EncodedOutcome]) -> None:
         if future in wait.futures:
             wait.futures.remove(future)
-        if not wait.futures and self._waits.get(wait.run.run_id) is wait:
-            del self._waits[wait.run.run_id]
-            self._due.pop(wait.run.run_id, None)
+        if not wait.futures and self._waits.get(wait.key) is wait:
+            del self._waits[wait.key]
+            self._due.pop(wait.key, None)
 
-    def _look_at(self, run_id: str) -> None:
-        if run_id in self._waits:
-            self._due[run_id] = None
+    def _look_at(self, key: _Key) -> None:
+        if key in self._waits:
+            self._due[key] = None
             self._wake.set()
 
     async def _run(self) -> None:
@@ -164,10 +171,10 @@ class Watcher:
             try:
                 await self._listen()
                 while self._due:
-                    run_ids = list(self._due)[:_BATCH]
-                    for run_id in run_ids:
-                        del self._due[run_id]
-                    await self._confirm([self._waits[run_id] for run_id in run_ids if run_id in self._waits])
+                    keys = list(self._due)[:_BATCH]
+                    for key in keys:
+                        del self._due[key]
+                    await self._confirm([self._waits[key] for key in keys if key in self._waits])
             except Exception:  # noqa: BLE001 - nothing may end this task: ten thousands may wait for it
                 _log.exception("looking at runs failed in an unexpected way, the next sweep tries again")
 
@@ -179,8 +186,8 @@ class Watcher:
 
     def _sweep(self) -> None:
         self._sweep_in(self._pause_without_hints() if self._deaf else _SWEEP_EVERY)
-        for run_id in self._waits:
-            self._due[run_id] = None
+        for key in self._waits:
+            self._due[key] = None
         self._wake.set()  # also where nobody waits any more: then the hints are not wanted either
 
     async def _listen(self) -> None:
@@ -213,8 +220,8 @@ class Watcher:
 
     async def _hear(self, message: Msg) -> None:
         run = subjects.run_of_run_info(message.subject)
-        wait = None if run is None else self._waits.get(run.run_id)
-        if run is None or wait is None or wait.run.wf_id != run.wf_id:
+        wait = None if run is None else self._waits.get((run.wf_id, run.run_id))
+        if wait is None:
             return
         try:
             info = wire.decode_run_info(message.data)
@@ -222,7 +229,7 @@ class Watcher:
             info = None  # what is stored decides, and may be better
         if info is None or _may_have_ended(info):
             wait.pauses = iter(_AFTER_HINT)
-            self._look_at(run.run_id)
+            self._look_at(wait.key)
 
     async def _confirm(self, waits: list[_Wait]) -> None:
         """Look at what is stored of some runs, and settle those that have ended."""
@@ -241,13 +248,13 @@ class Watcher:
             await self._confirm_singly(waits, error)
             return
         for wait in waits:
-            record = records.get(wait.run.run_id)
+            record = records.get(wait.key)
             if record is None:
                 self._missing(wait)
                 continue
             wait.missing = 0
             try:
-                info = wire.decode_run_info(record.body)
+                info = wire.decode_run_info(record.body, wait.run)
             except DecodeError as error:
                 self._fail(wait, error)
                 continue
@@ -267,7 +274,7 @@ class Watcher:
             _log.debug("run %s cannot be looked at: %s", waits[0].run.run_id, error)
             self._again(waits[0], _AFTER_HINT[-1])
 
-    async def _read(self, waits: list[_Wait]) -> dict[str, Record]:
+    async def _read(self, waits: list[_Wait]) -> dict[_Key, Record]:
         """Return the RunInfo records of those that have one; none where the broker says that the stream is gone."""
         try:
             return await self._read_stored(waits)
@@ -277,13 +284,13 @@ class Watcher:
                 raise DeliveryUnknownError("the stream cannot be read at the moment") from None
             return {}
 
-    async def _read_stored(self, waits: list[_Wait]) -> dict[str, Record]:
+    async def _read_stored(self, waits: list[_Wait]) -> dict[_Key, Record]:
         if len(waits) == 1 and waits[0].run.wf_type is not None:
             record = await self._records.last(subjects.run_info(waits[0].run))
-            return {} if record is None else {waits[0].run.run_id: record}
+            return {} if record is None else {waits[0].key: record}
         found = await self._records.last_of_each([subjects.run_info(wait.run) for wait in waits])
         runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
-        return {run.run_id: record for run, record in runs if run is not None}
+        return {(run.wf_id, run.run_id): record for run, record in runs if run is not None}
 
     async def _begin_to_settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
         """Have a run's end read by a task of its own: one that takes long keeps nobody else waiting."""
@@ -343,7 +350,7 @@ class Watcher:
         wait.missing += 1
 
     def _again(self, wait: _Wait, pause: float) -> None:
-        self._loop.call_later(pause, self._look_at, wait.run.run_id, context=contextvars.Context())
+        self._loop.call_later(pause, self._look_at, wait.key, context=contextvars.Context())
 
     def _fail(self, wait: _Wait, error: GrctlError) -> None:
         for future in list(wait.futures):

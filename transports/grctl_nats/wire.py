@@ -5,6 +5,7 @@ The client writes commands and reads the rest; the development server does the r
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -25,10 +26,12 @@ from grctl_core.commands import (
 from grctl_core.errors import DecodeError, UnsupportedOperationError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import ErrorDetails
-from grctl_core.run import RunInfo, RunStatus
+from grctl_core.run import RunInfo, RunRef, RunStatus
+from grctl_core.safe_text import one_line
 from grctl_core.workflow_type import TypeInfo
 
 __all__ = [
+    "UNDECODABLE",
     "RunState",
     "decode_command",
     "decode_error",
@@ -52,6 +55,16 @@ _ABSENT = msgspec.Raw()
 
 _SECONDS_BELOW = 1_000_000
 """A timeout below this was written in seconds by mistake: as nanoseconds it would be under a millisecond."""
+
+_IS_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f-\x9f]+").fullmatch
+_LONGEST_NAME = 3_500
+"""Bytes of a run's ids and type together. More would not go into a subject: the broker ends connections over that."""
+
+UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises, whatever the bytes: also for text that is not UTF-8, times out of range, a thousand levels."""
+
+_MOST_SAID = 500
+"""Characters of the decoder's words: a path into a thousand levels is long."""
 
 T = TypeVar("T")
 
@@ -187,9 +200,13 @@ _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
 def _decode(what: str, body: bytes, type_: type[T]) -> T:
     try:
         decoded: T = _decoders[type_].decode(body)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        raise DecodeError(f"{what} that came from the server cannot be decoded: {error}") from error
+    except UNDECODABLE as error:
+        raise _undecodable(what, error) from error
     return decoded
+
+
+def _undecodable(what: str, error: Exception) -> DecodeError:
+    return DecodeError(f"{what} that came from the server cannot be decoded: {one_line(str(error), _MOST_SAID)}")
 
 
 def encode_command(command: Command, sender: str) -> bytes:
@@ -249,7 +266,7 @@ def decode_command(body: bytes) -> Command:
             return TerminateCommand(wf_id=end.wf_id, reason=end.reason or "", id=id_, created_at=made_at)
         case DescribeCommand.kind:
             return DescribeCommand(wf_id=_decode("a describe", inner, _Describe).wf_id, id=id_, created_at=made_at)
-    raise DecodeError(f"unknown command kind: {envelope.k}")
+    raise DecodeError(f"unknown command kind: {one_line(envelope.k, _MOST_SAID)}")
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -279,6 +296,8 @@ def decode_reply(body: bytes, command: Command, link: int) -> Reply:
     run = None
     if reply.success and reply.payload and type(command) is DescribeCommand:
         run = decode_run_info(bytes(reply.payload))
+        if run.wf_id != command.wf_id:
+            raise DecodeError(f"it is of a run of another workflow than {command.wf_id!r}")
     return Reply(success=reply.success, run=run, error=error, link=link)
 
 
@@ -287,14 +306,26 @@ def encode_run_info(run: RunInfo) -> bytes:
     return _encode(_to_wire(run))
 
 
-def decode_run_info(body: bytes) -> RunInfo:
+def decode_run_info(body: bytes, of: RunRef | None = None) -> RunInfo:
     """Decode a RunInfo record.
 
+    Its ids lead to other records, so what could not stand in their subjects is refused here.
+
+    Args:
+        body: the record.
+        of: the run whose record it should be; None where that is not known.
+
     Raises:
-        DecodeError: it is none.
+        DecodeError: it is none, or another run's.
 
     """
-    return _from_wire(_decode("a RunInfo", body, _RunInfo))
+    run = _decode("a RunInfo", body, _RunInfo)
+    if of is not None and (run.id != of.run_id or run.wf_id != of.wf_id or of.wf_type not in (None, run.wf_type)):
+        raise DecodeError(f"the record of run {of.run_id} of workflow {of.wf_id!r} tells of another run")
+    names = (run.id, run.wf_id, run.wf_type)
+    if not all(map(_IS_TOKEN, names)) or sum(len(name.encode()) for name in names) > _LONGEST_NAME:
+        raise DecodeError("a RunInfo that came from the server has an id or a type that cannot be one")
+    return _from_wire(run)
 
 
 def encode_event(event: HistoryEvent) -> bytes:
@@ -327,7 +358,11 @@ def decode_event(body: bytes, seq: int) -> HistoryEvent:
     extra: dict[str, Any] = {}
     if body[0] & 0xF0 != 0x80 or body[0] & 0x0F > 6 + (event.o is not None):  # a map of more keys than are known
         known = _HistoryEvent.__struct_fields__
-        extra = {key: _unknown(value) for key, value in _decode_map(body).items() if key not in known}
+        try:
+            keys = _decode_map(body)
+        except UNDECODABLE as error:  # in a key that is not known, which the decoder above passes over
+            raise _undecodable("a history event", error) from error
+        extra = {key: _unknown(value) for key, value in keys.items() if key not in known}
     return HistoryEvent(
         seq=seq,
         kind=event.k,
@@ -345,7 +380,7 @@ def _unknown(value: msgspec.Raw) -> Any:
     """Decode a value of which nothing is known; bytes where that fails, as what is unknown does no harm."""
     try:
         return msgspec.msgpack.decode(value)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError, TypeError):
+    except (*UNDECODABLE, TypeError):
         return bytes(value)
 
 
@@ -456,7 +491,7 @@ def _from_wire(run: _RunInfo) -> RunInfo:
         parent_wf_type=run.parent_wf_type,
         parent_run_id=run.parent_run_id,
         parent_callback_step=run.parent_callback_step,
-        timeout=None if not run.timeout else _duration(run.timeout),
+        timeout=None if run.timeout is None or run.timeout <= 0 else _duration(run.timeout),
         scheduled_at=run.scheduled_at,
         started_at=run.started_at,
         completed_at=run.completed_at,
