@@ -52,7 +52,7 @@ def not_called(*args: object, **kwargs: object) -> Any:
 class NoConnection:
     """Answers every command with success, at once: what is left is the client's own cost."""
 
-    watch = find_run = has_begun = find_type = history = list_runs = close = __aenter__ = __aexit__ = not_called
+    ping = watch = find_run = has_begun = find_type = history = list_runs = close = __aenter__ = __aexit__ = not_called
 
     def __init__(self) -> None:
         self.capabilities = Capabilities()

@@ -15,6 +15,7 @@ import gc
 import platform
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -46,6 +47,9 @@ class Instant:
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
         return _YES
+
+    async def ping(self, *, timeout: object = 5.0) -> timedelta:
+        return timedelta(0)
 
     async def find_run(self, run: object) -> None: ...
     async def has_begun(self, run: object) -> bool:

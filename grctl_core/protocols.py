@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
@@ -94,6 +94,26 @@ class Connection(Protocol):
             ConnectionClosedError: the connection was closed before it was sent.
             AccessDeniedError: the broker refuses the subject.
             UnsupportedOperationError: this transport has no such command.
+
+        """
+
+    async def ping(self, *, timeout: Duration = 5.0) -> timedelta:
+        """Make one round trip to the server, for health checks; return how long it took.
+
+        To the server, and not only to a broker in between. Nothing is changed by it, and no retry is made.
+        ``grctl_core.ping.ping`` does it by a request.
+
+        Args:
+            timeout: seconds, or a timedelta, for all of it.
+
+        Raises:
+            NotSentError: there is no connection at the moment.
+            NotDeliveredError: no server listens.
+            DeliveryUnknownError: no answer came in time. Nothing was at stake.
+            ConnectionClosedError: the connection was closed.
+            AccessDeniedError: the broker refuses the subject.
+            ServerError: the server answered that it cannot look at its records.
+            InvalidInputError: ``timeout`` is no duration.
 
         """
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -22,6 +23,7 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
+from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, Connection, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
 from grctl_core.workflow_type import TypeInfo
@@ -120,7 +122,7 @@ class RecordingTransport:
 
         Args:
             name: ``start``, ``send``, ``cancel``, ``terminate``, ``describe``, ``query``; ``find_run``, ``has_begun``,
-                ``find_type``.
+                ``find_type``, ``ping``.
             first: an Answer, or a function of the command that returns one. For a look: ``fail``, ``lose_request``,
                 ``lose_reply``, ``hold``, ``delay`` or ``accept``.
             *others: for those that follow.
@@ -243,6 +245,14 @@ class RecordingTransport:
             raise
         return attempt.reply
 
+    async def ping(self, *, timeout: Duration = PING_TIMEOUT) -> timedelta:
+        """Make one round trip. It is a look, ``on("ping", fail(NotDeliveredError("no server")))``, and no attempt."""
+
+        async def answer(command: Command, seconds: float) -> Reply:
+            return await self._look("ping", command, lambda: self._server.carry_out(command), seconds)
+
+        return await ping(answer, timeout)
+
     async def find_run(self, run: RunRef) -> RunInfo | None:
         """Return the record of exactly this run."""
 
@@ -298,10 +308,10 @@ class RecordingTransport:
     ) -> None:
         await self.close()
 
-    async def _look(self, name: LookName, what: object, find: Callable[[], T]) -> T:
+    async def _look(self, name: LookName, what: object, find: Callable[[], T], timeout: float | None = None) -> T:
         self._link.check_usable()
         self.looks.append(name)
-        found: T = await self._link.answer(name, what, None, find)
+        found: T = await self._link.answer(name, what, timeout, find)
         return found
 
 

@@ -16,8 +16,8 @@ __all__ = ["CommandName", "LookName", "Script", "Scripted", "name_of"]
 CommandName: TypeAlias = Literal["start", "send", "cancel", "terminate", "describe", "query"]
 """A command, named after the operation that it is for."""
 
-LookName: TypeAlias = Literal["find_run", "has_begun", "find_type"]
-"""A look at the server's records."""
+LookName: TypeAlias = Literal["find_run", "has_begun", "find_type", "ping"]
+"""A look at the server and its records, which goes through no layer."""
 
 Scripted: TypeAlias = Answer | Callable[[Any], Answer]
 """An answer, or a function that gets the command and returns one."""

@@ -183,6 +183,18 @@ async def test_what_a_client_says_of_a_runs_progress_is_not_believed(connection,
     await handle.terminate()
 
 
+# --- ping
+
+
+async def test_ping_is_a_round_trip_that_leaves_nothing(connection, client, unique_id):
+    run = await active_run(connection, client, unique_id)
+    for took in await asyncio.gather(*(connection.ping(timeout=TIMEOUT) for _ in range(10))):
+        assert timedelta(0) < took < timedelta(seconds=TIMEOUT)
+    assert await collect(connection.list_runs(RunFilter(workflow_id_prefix="grctl-ping-"))) == []
+    assert not (await connection.find_run(run)).is_finished
+    await ask(connection, TerminateCommand(wf_id=run.wf_id))
+
+
 # --- find_run, has_begun, find_type
 
 

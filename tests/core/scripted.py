@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import msgspec
@@ -21,6 +21,7 @@ from grctl_core.handle import WorkflowHandle
 from grctl_core.history import HistoryEvent
 from grctl_core.operations import Operations
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
+from grctl_core.ping import ping
 from grctl_core.pipeline import Layer, Pipeline
 from grctl_core.protocols import Capabilities, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
@@ -152,6 +153,9 @@ class ScriptedConnection:
             await asyncio.get_running_loop().create_future()
         if isinstance(failure, Exception):
             raise failure
+
+    async def ping(self, *, timeout: float = 5.0) -> timedelta:
+        return await ping(lambda command, seconds: self.request(command, timeout=seconds), timeout)
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         await self._look("find_run")

@@ -371,6 +371,7 @@ async def test_a_client_needs_the_permissions_of_the_page_and_no_others(prefix: 
             ) as connection,
         ):
             client = grctl.Client(connection=connection)
+            await connection.ping()
             handle = await client.start_workflow("Approval", "a-1")
             following = asyncio.create_task(events(handle))
             await handle.send("decide", {"approved": True})

@@ -298,20 +298,23 @@ async def test_cancelled_while_the_reply_is_held(transport, handle):
     assert isinstance(transport.attempts[-1].error, asyncio.CancelledError)
 
 
-@pytest.mark.parametrize("name", ["find_run", "has_begun", "find_type"])
+@pytest.mark.parametrize("name", ["find_run", "has_begun", "find_type", "ping"])
 async def test_looks(transport, handle, name):
     looks = {
         "find_run": lambda: transport.find_run(handle.run_info.ref),
         "has_begun": lambda: transport.has_begun(handle.run_info.ref),
         "find_type": lambda: transport.find_type("Order"),
+        "ping": lambda: transport.ping(timeout=60),
     }
     transport.looks.clear()
+    attempts = len(transport.attempts)
     transport.on(name, fail(NotSentError("no link")), lose_reply(), accept())
     for error in (NotSentError, DeliveryUnknownError):
         with pytest.raises(error):
             await looks[name]()
     await looks[name]()
     assert transport.looks == [name] * 3
+    assert len(transport.attempts) == attempts
     for wrong in (refuse(4002), answer(1), duplicate(), accept(carried_out=False)):
         with pytest.raises(InvalidInputError, match="is a look at the records"):
             transport.on(name, wrong)

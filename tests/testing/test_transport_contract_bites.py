@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 import msgspec
 import pytest
 
 from grctl.testing import TransportContract
 from grctl_core.commands import ErrorCode, Reply
-from grctl_core.errors import EventLoopError, WorkflowError, WorkflowNotFoundError
+from grctl_core.errors import ConnectionClosedError, EventLoopError, WorkflowError, WorkflowNotFoundError
 from grctl_core.protocols import Capabilities, ConnectionEvent
 from grctl_core.run import RunFilter
 from grctl_engine.engine import Engine
@@ -175,6 +176,25 @@ class TakesAnyLoop(MemoryConnection):
             return Reply(success=True)
 
 
+class PingsNobody(MemoryConnection):
+    async def ping(self, *, timeout=5.0):
+        return timedelta(0)
+
+
+class PingsForEver(MemoryConnection):
+    async def ping(self, *, timeout=5.0):
+        if timeout == 1e-6:
+            raise TimeoutError
+        return await super().ping(timeout=timeout)
+
+
+class PingsWhenClosed(MemoryConnection):
+    async def ping(self, *, timeout=5.0):
+        with contextlib.suppress(ConnectionClosedError):
+            await super().ping(timeout=timeout)
+        return timedelta(seconds=1)
+
+
 class TakesAnyGrace(MemoryConnection):
     async def close(self, *, grace=5.0):
         await super().close()
@@ -202,6 +222,9 @@ DEFECTS = {
     ForgetsItsWatches: "test_closing_ends_what_waits",
     LeavesATask: "test_find_type",
     TakesAnyLoop: "test_another_event_loop",
+    PingsNobody: "test_ping",
+    PingsForEver: "test_a_ping_that_gets_no_time",
+    PingsWhenClosed: "test_after_closing",
     TakesAnyGrace: "test_closing_with_no_duration",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 import grctl
@@ -23,6 +23,7 @@ from grctl_core.commands import (
     TerminateCommand,
 )
 from grctl_core.outcome import EncodedOutcome
+from grctl_core.ping import ping
 from grctl_core.run import RunFilter
 from grctl_core.workflow_type import TypeInfo
 
@@ -71,6 +72,9 @@ class EchoConnection:
                 return Reply(success=False, error=ReplyError(ErrorCode.FINISHED, "finished"))
             case QueryCommand():
                 raise grctl.UnsupportedOperationError("no queries here")
+
+    async def ping(self, *, timeout: Duration = 5.0) -> timedelta:
+        return await ping(lambda command, seconds: self.request(command, timeout=seconds), timeout)
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         future: asyncio.Future[EncodedOutcome] = asyncio.get_running_loop().create_future()

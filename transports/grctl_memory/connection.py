@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
+from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, Connection, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
 from grctl_core.workflow_type import TypeInfo
@@ -140,6 +142,11 @@ class MemoryConnection:
             raise DeliveryUnknownError(
                 f"query {command.query_name!r} of workflow {command.wf_id!r} was not answered within {timeout:g} s"
             ) from None
+
+    async def ping(self, *, timeout: Duration = PING_TIMEOUT) -> timedelta:
+        """Make one round trip to the engine; return how long it took."""
+        self._check_usable()
+        return await ping(lambda command, seconds: self.request(command, timeout=seconds), timeout)
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end."""

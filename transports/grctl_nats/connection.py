@@ -38,6 +38,7 @@ from grctl_core.errors import (
 )
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
+from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
 from grctl_core.wire import refusal
@@ -207,8 +208,7 @@ class NatsConnection:
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Send one command; see ``grctl_core.protocols.Connection.request``."""
         self._check_usable()
-        self._under_way += 1
-        self._idle.clear()
+        self._enter()
         try:
             try:
                 await self._guard(command)
@@ -220,9 +220,16 @@ class NatsConnection:
                 return await self._end(command, timeout)
             return await self._send(command, timeout)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self._leave()
+
+    def _enter(self) -> None:
+        self._under_way += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     async def _start(self, command: StartCommand, timeout: float) -> Reply:
         """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
@@ -261,22 +268,23 @@ class NatsConnection:
                 self._ended.drop(ended)
 
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
-        body = wire.encode_command(command, self._sender)
-        headers = dict(command.headers) if command.headers else None
         async with self._slots:
-            link = self._uplink.link
-            if self._safeguards.size_margin:
-                safeguards.check_size(body, link.max_payload)
-            subject = subjects.command(command.wf_id)
-            seconds = self._settings.request_timeout if timeout is None else timeout
-            message = await link.request(subject, body, headers, seconds)
-        try:
-            reply = wire.decode_reply(message.data, command, link.number)
-        except DecodeError as error:
-            raise DeliveryUnknownError(f"the server answered, but {error}", link=link.number) from error
+            reply = await self._exchange(command, self._settings.request_timeout if timeout is None else timeout)
         if reply.success:
             self._note(command, reply)
         return reply
+
+    async def _exchange(self, command: Command, timeout: float) -> Reply:
+        body = wire.encode_command(command, self._sender)
+        headers = dict(command.headers) if command.headers else None
+        link = self._uplink.link
+        if self._safeguards.size_margin:
+            safeguards.check_size(body, link.max_payload)
+        message = await link.request(subjects.command(command.wf_id), body, headers, timeout)
+        try:
+            return wire.decode_reply(message.data, command, link.number)
+        except DecodeError as error:
+            raise DeliveryUnknownError(f"the server answered, but {error}", link=link.number) from error
 
     def _note(self, command: Command, reply: Reply) -> None:
         """Remember which run an id has, and which one a terminate ended; the terminate itself names the id alone."""
@@ -286,6 +294,31 @@ class NatsConnection:
             self._seen.put(reply.run.ref)
         if type(command) is TerminateCommand and (ended := self._seen.get(command.wf_id)) is not None:
             self._ended.put(ended)
+
+    async def ping(self, *, timeout: Duration = PING_TIMEOUT) -> timedelta:
+        """Make one round trip to the server, for health checks; return how long it took.
+
+        It takes no slot of ``max_in_flight``: how busy this process is does not count.
+
+        Args:
+            timeout: seconds, or a timedelta, for all of it.
+
+        Raises:
+            NotSentError: there is no connection to a broker at the moment.
+            NotDeliveredError: the broker is there, and no server listens on it.
+            DeliveryUnknownError: no answer came in time: server or broker are stuck, or overloaded.
+            ConnectionClosedError: the connection was closed.
+            AccessDeniedError: the broker refuses the subject, ``grctl_api.workflow.*``.
+            ServerError: the server answered that it cannot look at its records.
+            InvalidInputError: ``timeout`` is no duration.
+
+        """
+        self._check_usable()
+        self._enter()
+        try:
+            return await ping(self._exchange, timeout)
+        finally:
+            self._leave()
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""

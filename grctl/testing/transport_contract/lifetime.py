@@ -98,6 +98,7 @@ class LifetimeCases(Contract):
 
         uses: dict[str, Callable[[], Awaitable[object]]] = {
             "request": lambda: connection.request(DescribeCommand(wf_id=run.wf_id), timeout=5),
+            "ping": lambda: connection.ping(timeout=5),
             "watch": watched,
             "find_run": lambda: connection.find_run(run),
             "has_begun": lambda: connection.has_begun(run),
@@ -149,6 +150,10 @@ class LifetimeCases(Contract):
         async def use() -> Any:
             return await bench.connection.request(DescribeCommand(wf_id=run.wf_id), timeout=5)
 
-        with pytest.raises(EventLoopError):
-            await asyncio.to_thread(lambda: asyncio.run(use()))
+        async def ping() -> Any:
+            return await bench.connection.ping(timeout=5)
+
+        for used in (use, ping):
+            with pytest.raises(EventLoopError):
+                await asyncio.to_thread(asyncio.run, used())
         assert (await bench.latest(run.wf_id)).id == run.run_id

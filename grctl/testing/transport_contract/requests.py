@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
-from grctl.testing.transport_contract.bench import RETURNS, WAITS, Bench, decoded, settled
+from grctl.testing.transport_contract.bench import RETURNS, WAITS, Bench, collect, decoded, settled
 from grctl.testing.transport_contract.cases import Contract, case
 from grctl_core.codec import encode
 from grctl_core.commands import (
@@ -22,10 +24,12 @@ from grctl_core.commands import (
 )
 from grctl_core.errors import (
     DeliveryUnknownError,
+    InvalidInputError,
     NotSentError,
     UnsupportedOperationError,
 )
 from grctl_core.protocols import Capabilities, Connection
+from grctl_core.run import RunFilter
 
 __all__ = ["RequestCases"]
 
@@ -116,6 +120,25 @@ class RequestCases(Contract):
             if described.link == start.link:
                 assert described.run is not None
                 assert described.run.id == command.run.id
+
+    @case
+    async def test_ping(self, bench: Bench) -> None:
+        """A round trip to the server, timed; it leaves nothing."""
+        before = await collect(bench.connection.list_runs(RunFilter()))
+        took = await asyncio.gather(*(bench.connection.ping(timeout=timedelta(seconds=30)) for _ in range(3)))
+        assert all(isinstance(each, timedelta) and each > timedelta(0) for each in took)
+        assert await collect(bench.connection.list_runs(RunFilter())) == before
+        for timeout in (0, -1, "soon"):
+            with pytest.raises(InvalidInputError):
+                await bench.connection.ping(timeout=timeout)  # type: ignore[arg-type]
+
+    @case
+    async def test_a_ping_that_gets_no_time(self, bench: Bench) -> None:
+        """It ends as a request does; the connection goes on."""
+        for _ in range(5):
+            with contextlib.suppress(DeliveryUnknownError, NotSentError):
+                assert await bench.connection.ping(timeout=1e-6) > timedelta(0)
+        await bench.connection.ping(timeout=30)
 
     @case
     async def test_a_request_that_gets_no_time(self, bench: Bench) -> None:
