@@ -25,7 +25,8 @@ from examples.fastapi_orders.board import Board
 from examples.fastapi_orders.problems import answer_problems, problem
 from examples.fastapi_orders.stopping import Stopping
 from examples.fastapi_orders.workflows import ORDER, workflows
-from grctl.nats.connection import Connection
+from grctl.nats.connection import Connection as NatsConnection
+from grctl.protocols import Connection
 
 __all__ = ["app"]
 
@@ -38,14 +39,16 @@ class State(TypedDict):
     stopping: Stopping
 
 
+async def open_connection() -> Connection:
+    if "GRCTL_NATS_SERVERS" in os.environ:
+        return await NatsConnection.open()
+    return await grctl.connect("memory://", workflows=workflows)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[State]:
     """Hold one connection for the whole process, from before its first request until after its last one."""
-    if "GRCTL_NATS_SERVERS" in os.environ:
-        connection = await Connection.open()
-    else:
-        connection = await grctl.connect("memory://", workflows=workflows)
-    async with connection:
+    async with await open_connection() as connection:
         client = grctl.Client(connection=connection)  # its plugins are those that GRCTL_PLUGINS names
         async with Board(client) as board:
             with Stopping() as stopping:
@@ -56,15 +59,15 @@ app = FastAPI(title="Orders", lifespan=lifespan)
 answer_problems(app)
 
 
-def the_client(request: Request) -> grctl.Client:
+def the_client(request: Request) -> Any:
     return request.state.client
 
 
-def the_board(request: Request) -> Board:
+def the_board(request: Request) -> Any:
     return request.state.board
 
 
-def the_stopping(request: Request) -> Stopping:
+def the_stopping(request: Request) -> Any:
     return request.state.stopping
 
 
@@ -103,7 +106,7 @@ async def post_order(new: NewOrder, client: Client, board: TheBoard, response: R
     else:
         if await input_of(handle) != new.model_dump():
             return problem(409, "Another order has this id", f"order {new.order_id} is for something else")
-    board.follow(handle)
+    board.follow(handle.run_info)
     response.headers["Location"] = f"/orders/{new.order_id}"
     return {"order_id": new.order_id, "run_id": handle.run_info.id}
 
@@ -144,13 +147,16 @@ ENDED = {
 FAILED = {"OutOfStock": 409}
 
 
-@app.get("/orders/{order_id}")
-async def get_order(order: Order, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> Any:
-    """Answer with how the order ended, or with 202 while it goes on. ``?wait=10`` waits up to ten seconds for the end."""
+@app.get("/orders/{order_id}")  # noqa: FAST003 - find_order takes it
+async def get_order(order: Order, stopping: TheStopping, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> Any:
+    """Answer with how the order ended, or with 202 while it goes on; ``?wait=10`` waits ten seconds for that."""
+    going_on = JSONResponse({"status": "going on"}, 202, headers={"Retry-After": "1"})
+    if not (wait or order.run_info.is_finished):
+        return going_on
     try:
-        outcome = await order.outcome(timeout=max(wait, 0.05))
+        outcome = await stopping.unless(order.outcome(timeout=wait or 5))
     except TimeoutError:
-        return JSONResponse({"status": "going on"}, 202, headers={"Retry-After": "1"})
+        return going_on
     if outcome.completed:
         return outcome.result
     status = ENDED.get(outcome.status, 500)
@@ -159,7 +165,7 @@ async def get_order(order: Order, wait: Annotated[float, Query(ge=0, le=30)] = 0
     return problem(status, f"The order has {outcome.status}", outcome.reason)
 
 
-@app.get("/orders/{order_id}/events", response_class=EventSourceResponse)
+@app.get("/orders/{order_id}/events", response_class=EventSourceResponse)  # noqa: FAST003
 async def get_order_events(
     order: Order, stopping: TheStopping, last_event_id: Annotated[int, Header()] = 0
 ) -> AsyncIterator[ServerSentEvent]:
@@ -171,9 +177,10 @@ async def get_order_events(
     async for event in stopping.until(order.history(follow=True)):
         if event.seq > last_event_id:
             yield ServerSentEvent(id=str(event.seq), event=event.kind, data=event.data)
-    if not stopping.is_set():
-        outcome = await order.outcome()
-        yield ServerSentEvent(event="end", data={"status": outcome.status, "result": outcome.result})
+        if event.is_terminal:
+            outcome = await order.outcome()
+            yield ServerSentEvent(event="end", data={"status": outcome.status, "result": outcome.result})
+            return
 
 
 @app.get("/events", response_class=EventSourceResponse)

@@ -1,18 +1,22 @@
-"""Stopping: ends the streams when the server is told to end, which otherwise waits for them for ever."""
+"""Stopping: ends what waits when the server is told to end, which otherwise waits for it: for streams, for ever."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-__all__ = ["Stopping"]
+__all__ = ["Stopping", "StoppingError"]
 
 T = TypeVar("T")
 _END: Any = object()
+
+
+class StoppingError(TimeoutError):
+    """The waiting was given up, as the server ends."""
 
 
 class Stopping:
@@ -35,36 +39,39 @@ class Stopping:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            if signal.getsignal(number) == self._on_signal:
-                signal.signal(number, handler)
+            signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._event.set)
         before = self._before[number]
         if callable(before):
             before(number, frame)
-        elif before == signal.SIG_DFL:
-            signal.signal(number, before)
-            signal.raise_signal(number)
 
-    def is_set(self) -> bool:
-        """Whether it is time to stop."""
-        return self._event.is_set()
+    async def unless(self, work: Awaitable[T]) -> T:
+        """Wait for the work, unless it is time to stop: then it is cancelled.
+
+        Raises:
+            StoppingError: it is time to stop.
+
+        """
+        doing, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait((doing, stop), return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            raise StoppingError("the server stops")
+        finally:
+            doing.cancel()
+            stop.cancel()
+            await asyncio.wait((doing, stop))
 
     async def until(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
         """Yield the items until they end, or it is time to stop."""
-        stop = asyncio.ensure_future(self._event.wait())
-        following = asyncio.ensure_future(anext(items, _END))
         try:
-            while True:
-                await asyncio.wait((following, stop), return_when=asyncio.FIRST_COMPLETED)
-                if not following.done() or (item := following.result()) is _END:
-                    return
+            while (item := await self.unless(anext(items, _END))) is not _END:
                 yield item
-                following = asyncio.ensure_future(anext(items, _END))
+        except StoppingError:
+            return
         finally:
-            stop.cancel()
-            following.cancel()
-            await asyncio.wait((following, stop))
             if isinstance(items, AsyncGenerator):
                 await items.aclose()

@@ -54,7 +54,7 @@ async def decide(ctx: Context, approved: bool, by: str) -> Directive:  # noqa: F
 
 @order.step()
 async def ship(ctx: Context) -> Directive:
-    parcel = await hand_to_carrier(await ctx.store.get("order_id", str))
+    parcel = await hand_to_carrier(await ctx.store.get("order_id", str, ""))
     return ctx.next.complete({"status": "shipped", "by": await ctx.store.get("by", str), "parcel": parcel})
 
 
