@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from serving import wait_until
 
 import grctl
 from grctl.models import errors
@@ -85,6 +88,32 @@ def test_the_stream_of_an_order_ends_with_it_and_continues_where_it_was_left(ser
 
 def events_of(text):
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
+
+
+@pytest.mark.parametrize("path", ["/orders/t1/events", "/events"])
+async def test_a_browser_that_goes_away_ends_the_following(path):
+    from examples.fastapi_orders.app import app
+
+    gone, sent = asyncio.Event(), []
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    async with app.router.lifespan_context(app) as state:
+        handle = await state["client"].start_workflow("Order", "order-t1", TEA)
+        state["board"].follow(handle.run_info)
+        before = asyncio.all_tasks()
+        scope = {"type": "http", "asgi": {"spec_version": "2.3"}, "http_version": "1.1", "method": "GET", "path": path}
+        scope |= {"headers": [], "query_string": b"", "state": state}
+        request = asyncio.create_task(app(scope, receive, send))
+        await wait_until(lambda: any(b"wait" in message.get("body", b"") for message in sent), "it has been told all")
+        gone.set()
+        await request
+        await wait_until(lambda: asyncio.all_tasks() <= before, "nothing of the request is left")
 
 
 def test_health_and_page(service):

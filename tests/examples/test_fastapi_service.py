@@ -98,7 +98,10 @@ async def test_orders_live_through_a_shutdown_in_their_middle(server, service, b
     done = Counter()
     async with asyncio.timeout(150):
         waits = (await browser.post("/orders", json={"order_id": "waits", "item": "cocoa"})).json()["run_id"]
-        async with watching(browser, "/orders/waits/events") as (one, one_task), watching(browser, "/events") as (board, _):
+        async with (
+            watching(browser, "/orders/waits/events") as (one, one_task),
+            watching(browser, "/events") as (board, _),
+        ):
             customers = [asyncio.create_task(buy(browser, number, done)) for number in range(ORDERS)]
             await wait_until(lambda: done["shipped"] >= ORDERS // 10, "some have been shipped")
             await wait_until(lambda: (one and board) or one_task.done(), "streams have begun")
