@@ -90,6 +90,7 @@ async def test_each_message_has_one_run_though_a_consumer_is_killed(server, proc
         server.resume()
     await killed.start()
     await until_empty(js)
+    assert len(await runs_of(client)) == ORDERS  # none was lost
 
     assert all(
         await asyncio.gather(*(example.publish(js, order) for order in orders))
