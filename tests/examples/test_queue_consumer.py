@@ -151,40 +151,56 @@ REFUSED = [
 ]
 
 
+class Delivery:
+    """A message, and what was done with it."""
+
+    subject, data = "orders.new.1", b'{"order_id": "1", "total": 1.5}'
+
+    def __init__(self, deliveries=1):
+        self.metadata = SimpleNamespace(num_delivered=deliveries, sequence=SimpleNamespace(stream=7))
+        self.done = []
+
+    async def publish(self, subject, data, headers):
+        self.done.append(("publish", subject, headers["Reason"].split(":")[0]))
+
+    async def ack(self):
+        self.done.append("ack")
+
+    async def nak(self, delay):
+        self.done.append(("nak", delay))
+
+    async def term(self):
+        self.done.append("term")
+
+
+async def test_it_is_acknowledged_when_it_has_been_started_and_not_before(example, monkeypatch):
+    message = Delivery()
+
+    async def start_once(order):
+        message.done.append(order)
+
+    consumer = example.Consumer(None, message)
+    monkeypatch.setattr(consumer, "start_once", start_once)
+    await consumer.handle(message)
+    assert message.done == [example.Order("1", 1.5), "ack"]
+
+
 @pytest.mark.parametrize("error", [*PASSES_BY, *REFUSED], ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("deliveries", [1, 10, 1000])
 async def test_what_failed_is_delivered_again_and_what_never_works_is_put_aside(
     example, error, deliveries, monkeypatch
 ):
-    done = []
-
-    class Queue:
-        async def publish(self, subject, data, headers):
-            done.append(("publish", subject, headers["Reason"]))
-
-    class Message:
-        subject, data = "orders.new.1", b'{"order_id": "1", "total": 1.5}'
-        metadata = SimpleNamespace(num_delivered=deliveries, sequence=SimpleNamespace(stream=7))
-
-        async def ack(self):
-            done.append("ack")
-
-        async def nak(self, delay):
-            done.append(("nak", delay))
-
-        async def term(self):
-            done.append("term")
+    message = Delivery(deliveries)
 
     async def fail(order):
         raise error
 
-    consumer = example.Consumer(None, Queue())
+    consumer = example.Consumer(None, message)
     monkeypatch.setattr(consumer, "start_once", fail)
-    await consumer.handle(Message())
+    await consumer.handle(message)
     if deliveries == 1:
-        assert done == [("nak", 1)]
+        assert message.done == [("nak", 1)]
     elif error in PASSES_BY:
-        assert done == [("nak", 60)]
+        assert message.done == [("nak", 60)]
     else:
-        assert done[0][:2] == ("publish", "orders.dead.7")
-        assert done[1:] == ["term"]
+        assert message.done == [("publish", "orders.dead.7", type(error).__name__), "term"]
