@@ -1,7 +1,7 @@
-"""The page of examples/fastapi_orders in a real browser: it shows 200 orders live, through a restart of the service.
+"""The page of examples/fastapi_orders in a real browser: it shows its orders live, through a restart of the service.
 
-Run it with GRCTL_BROWSER_TESTS=1, as .ci/run does where Chromium is there or can be installed. With
-GRCTL_SCREENSHOTS=FOLDER it leaves pictures of the page there.
+Run it with GRCTL_BROWSER_TESTS=1 and GRCTL_TEST_ORDERS=200, as .ci/run does where Chromium is there or can be
+installed. With GRCTL_SCREENSHOTS=FOLDER it leaves pictures of the page there.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,7 @@ from serving import Service, wait_until
 import grctl
 from grctl.testing import DevServer
 
-ORDERS = 200
+ORDERS = int(os.environ.get("GRCTL_TEST_ORDERS", "80"))
 
 
 @pytest.fixture

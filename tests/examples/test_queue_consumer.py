@@ -15,7 +15,7 @@ from serving import ROOT, Service, wait_until
 import grctl
 from grctl.testing import DevServer
 
-ORDERS = 300
+ORDERS = 200
 SECONDS = 3  # until the broker delivers again
 
 
