@@ -77,6 +77,7 @@ async def until_shown(browser, path, text):
 
 async def test_orders_are_taken_by_forked_workers_and_approved_in_the_admin(server, shop):
     async with httpx2.AsyncClient(base_url=shop.url, timeout=30) as browser:
+        await browser.get("/")  # one cookie for all that follow
         answers = await asyncio.gather(*(post(browser, "/", {"item": "tea"}) for _ in range(ORDERS)))
         assert {answer.status_code for answer in answers} == {200}
         assert all("waits for approval" in answer.text for answer in answers), answers[0].text
