@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -101,6 +102,10 @@ class Connection:
     def capabilities(self) -> Capabilities:
         """What the transport, and the server behind it, can do."""
         return self._inner.capabilities
+
+    def ping(self, *, timeout: Duration = 5.0) -> timedelta:
+        """Make one round trip to the server, for health checks: :meth:`grctl_core.protocols.Connection.ping`."""
+        return self._thread.run(self._inner.ping, timeout=timeout)
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called at each ConnectionEvent, in the connection's own thread; returns what removes it.
