@@ -36,6 +36,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
@@ -452,7 +453,7 @@ class NatsConnection:
         self._check_loop()
 
     def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
+        if running_loop("the connection") is not self._loop:  # in a child process that was forked none is running
             raise EventLoopError(
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"
