@@ -49,18 +49,31 @@ class Broker:
 
     Args:
         config: more configuration, as a map; nats-server reads JSON.
+        text: still more, as it stands in a configuration file.
+        environment: what that reads from the environment.
         jetstream: whether it stores streams; they survive a restart.
         tls: whether :attr:`url` begins with ``tls://``.
     """
 
-    def __init__(self, config: dict[str, Any] | None = None, *, jetstream: bool = True, tls: bool = False) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any] | None = None,
+        *,
+        text: str = "",
+        environment: dict[str, str] | None = None,
+        jetstream: bool = True,
+        tls: bool = False,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="grctl-broker-"))
         self.port = -1
         self.config = dict(config or {})
+        self.text = text
+        self.environment = environment or {}
         self.scheme = "tls" if tls else "nats"
         if jetstream:
             self.config["jetstream"] = {"store_dir": str(self.folder / "store")} | self.config.pop("jetstream", {})
         self._process: subprocess.Popen[bytes] | None = None
+        self._written: dict[str, Any] = {}
 
     @property
     def url(self) -> str:
@@ -96,10 +109,9 @@ class Broker:
             "log_file": str(self.folder / "log"),
             "server_name": "broker",
         } | self.config
-        path = self.folder / "broker.conf"
-        path.write_text(json.dumps(config), encoding="utf-8")
         self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes a moment
-            [executable(), "-c", str(path)],
+            [executable(), "-c", str(self._write(config))],
+            env=os.environ | self.environment,
             preexec_fn=_die_with_parent,  # noqa: PLW1509
         )
         written = ports / f"nats-server_{self._process.pid}.ports"
@@ -125,12 +137,19 @@ class Broker:
         self.kill()
         await self.start()
 
-    def reload(self, config: dict[str, Any]) -> None:
+    def _write(self, config: dict[str, Any]) -> Path:
+        path = self.folder / "broker.conf"
+        lines = [f"{name}: {json.dumps(value)}\n" for name, value in config.items()]
+        path.write_text("".join(lines) + self.text, encoding="utf-8")
+        self._written = config
+        return path
+
+    def reload(self, config: dict[str, Any] | None = None, *, text: str | None = None) -> None:
         """Change the configuration; it takes effect soon after."""
         assert self._process is not None
-        self.config |= config
-        path = self.folder / "broker.conf"
-        path.write_text(json.dumps(json.loads(path.read_text()) | config), encoding="utf-8")
+        self.config |= config or {}
+        self.text = self.text if text is None else text
+        self._write(self._written | (config or {}))
         self._process.send_signal(signal.SIGHUP)
 
     def freeze(self) -> None:

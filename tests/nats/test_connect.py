@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import threading
 import warnings
 import weakref
 
 import pytest
 from broker import Broker
-from fake_server import FakeServer
+from fake_server import FakeServer, new_run
 
 from grctl_core.commands import DescribeCommand, EventCommand, Reply
 from grctl_core.errors import (
@@ -19,7 +20,7 @@ from grctl_core.errors import (
     InvalidInputError,
 )
 from grctl_core.protocols import Capabilities, Connection, ConnectionEvent
-from grctl_core.run import RunRef
+from grctl_core.run import RunInfo, RunRef
 from grctl_nats import NatsConnection
 from grctl_nats import connection as connection_module
 from grctl_nats.connection import open_url
@@ -203,6 +204,37 @@ class TestLoops:
             return ""
 
         asyncio.run(main())
+
+    async def test_two_at_the_same_time_in_two_threads(self, broker, server):
+        """Each asks and waits over a connection of its own; none sees what is the other's."""
+        runs = [new_run(f"w{number}") for number in range(100)]
+        for run in runs:
+            await server.put_run(run)
+        waiting = [threading.Event() for _ in range(2)]
+
+        async def use(mine: list[RunInfo], waits: threading.Event) -> tuple[list[str], list[str]]:
+            connection = await connect(broker.url)
+            ends = [connection.watch(run.ref) for run in mine]
+            commands = (connection.request(DescribeCommand(wf_id=run.wf_id), timeout=30) for run in mine)
+            described = [reply.run.id for reply in await asyncio.gather(*commands) if reply.run is not None]
+            waits.set()
+            ended = [outcome.run.id for outcome in await asyncio.gather(*ends)]
+            await connection.close()
+            return described, ended
+
+        async with asyncio.timeout(60):
+            halves = runs[:50], runs[50:]
+            threads = [
+                asyncio.create_task(asyncio.to_thread(asyncio.run, use(*both)))
+                for both in zip(halves, waiting, strict=True)
+            ]
+            for waits in waiting:
+                await asyncio.to_thread(waits.wait)
+            for run in runs:
+                await server.end(run)
+            for half, thread in zip(halves, threads, strict=True):
+                ids = [run.id for run in half]
+                assert await thread == (ids, ids)
 
     async def test_it_is_refused_in_another_one(self, connection):
         async def misuse() -> None:

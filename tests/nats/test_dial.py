@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
-import os
 import re
 import socket
 import ssl
@@ -16,6 +14,7 @@ from typing import Any
 import nkeys
 import pytest
 import trustme
+from authorisation.identities import Operator, key
 from broker import Broker
 from fake_server import FakeServer
 
@@ -356,32 +355,6 @@ class TestTls:
             await refused(ConnectionFailedError, f"tls://127.0.0.1:{port}", "is it a NATS server", timeout=0.2)
 
 
-def key(prefix: int) -> tuple[str, nkeys.KeyPair]:
-    """Make a key; return its seed too."""
-    seed = nkeys.encode_seed(os.urandom(32), prefix)
-    return bytes(seed).decode(), nkeys.from_seed(bytearray(seed))
-
-
-def token(issuer: nkeys.KeyPair, subject: nkeys.KeyPair, claims: dict[str, Any], **more: Any) -> str:
-    """Make a JWT as NATS wants it."""
-
-    def packed(part: bytes) -> str:
-        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
-
-    head = packed(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
-    body = {
-        "jti": os.urandom(8).hex(),
-        "iat": int(time.time()) - 60,
-        "iss": issuer.public_key.decode(),
-        "name": "test",
-        "sub": subject.public_key.decode(),
-        "nats": {"version": 2, **claims},
-        **more,
-    }
-    text = f"{head}.{packed(json.dumps(body).encode())}"
-    return f"{text}.{packed(issuer.sign(text.encode()))}"
-
-
 class TestNkeys:
     async def test_an_nkey(self, tmp_path):
         seed, pair = key(nkeys.PREFIX_BYTE_USER)
@@ -402,38 +375,13 @@ class TestNkeys:
         assert broken not in str(caught.value)
 
     async def test_credentials(self, tmp_path):
-        _, operator = key(nkeys.PREFIX_BYTE_OPERATOR)
-        _, account = key(nkeys.PREFIX_BYTE_ACCOUNT)
-        _, system = key(nkeys.PREFIX_BYTE_ACCOUNT)
-        limits = dict.fromkeys(
-            ("subs", "conn", "leaf", "imports", "exports", "data", "payload", "mem_storage", "disk_storage"), -1
-        ) | {"wildcards": True, "streams": -1, "consumer": -1}
-        accounts = {
-            pair.public_key.decode(): token(operator, pair, {"type": "account", "limits": limits})
-            for pair in (account, system)
-        }
-        config = {
-            "operator": token(operator, operator, {"type": "operator"}),
-            "resolver": "MEMORY",
-            "resolver_preload": accounts,
-            "system_account": system.public_key.decode(),
-        }
-
-        def credentials(name: str, **claims: Any) -> str:
-            seed, user = key(nkeys.PREFIX_BYTE_USER)
-            jwt = token(account, user, {"type": "user", "subs": -1, "data": -1, "payload": -1}, **claims)
-            path = tmp_path / name
-            path.write_text(
-                f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-                f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-            )
-            return str(path)
-
-        async with Broker(config, jetstream=False) as broker:
-            await try_dial(broker.url, credentials=credentials("good.creds"))
+        operator = Operator()
+        operator.write_credentials(tmp_path / "good.creds")
+        operator.write_credentials(tmp_path / "old.creds", exp=int(time.time()) - 30)
+        async with Broker(operator.config(), jetstream=False) as broker:
+            await try_dial(broker.url, credentials=str(tmp_path / "good.creds"))
             await refused(AccessDeniedError, broker.url, "refuses the login")
-            expired = credentials("old.creds", exp=int(time.time()) - 30)
-            await refused(AccessDeniedError, broker.url, "refuses the login", credentials=expired)
+            await refused(AccessDeniedError, broker.url, "refuses the login", credentials=str(tmp_path / "old.creds"))
 
 
 class TestWhatIsBehind:

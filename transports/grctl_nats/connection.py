@@ -36,6 +36,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
@@ -90,6 +91,7 @@ class NatsConnection:
         self._seen = LatestRuns()
         self._ended = LatestRuns()
         self._warned = False
+        self._refused: set[str] = set()
         self._refused_hints: set[str] = set()
         self._uplink = Uplink(settings, self._prepare, self._changed)
         self._records = Records(lambda: self._uplink.link, settings.request_timeout)
@@ -413,6 +415,7 @@ class NatsConnection:
             link.on_second_reply = lambda: self._second_reply(link.server)
         link.on_dropped = self._watcher.hints_lost
         link.on_hints_refused = lambda subject: self._hints_refused(link.server, subject)
+        link.on_unheard_refusal = self._refused_unheard
 
     def _changed(self, link: Link | None) -> None:
         if link is not None:
@@ -435,6 +438,13 @@ class NatsConnection:
                 "doubles and loses events. Stop one of them",
                 server,
             )
+
+    def _refused_unheard(self, subject: str, said: str) -> None:
+        """Warn of what no call can raise, once for each kind of subject: the last part is often an id."""
+        kind = subject.rpartition(".")[0]
+        if kind not in self._refused:
+            self._refused.add(kind)
+            _log.warning("%s", said)
 
     def _hints_refused(self, server: str, subject: str) -> None:
         """Warn, once for each kind of hint: each follower has a subject of its own."""
@@ -484,7 +494,7 @@ class NatsConnection:
         self._check_loop()
 
     def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
+        if running_loop("the connection") is not self._loop:  # in a child process that was forked none is running
             raise EventLoopError(
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from grctl_core.commands import Reply, TerminateCommand
-from grctl_core.errors import ConnectionClosedError, GrctlError
+from grctl_core.errors import AccessDeniedError, ConnectionClosedError, GrctlError
 from grctl_core.run import RunInfo, RunRef
 from grctl_nats.tasks import end_tasks
 
@@ -24,6 +24,8 @@ __all__ = ["Deadlines"]
 _log = logging.getLogger("grctl.nats")
 
 _AGAIN = 1.0
+_AGAIN_WHEN_DENIED = 30.0
+"""Seconds after which it is tried again where the broker refuses it: it will mostly refuse it again."""
 _CLOSE_ENOUGH = 0.001
 _OTHERS_LATER = (1.0, 5.0)
 """Seconds that those who did not start the run leave to the one who did. They differ, or all would terminate it at the
@@ -91,6 +93,7 @@ class Deadlines:
         self._upheld: dict[tuple[str, str], _Deadline] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._denied = False
 
     def __len__(self) -> int:
         return len(self._upheld)
@@ -132,6 +135,11 @@ class Deadlines:
             again = await self._uphold_now(deadline)
         except ConnectionClosedError:
             again = None
+        except AccessDeniedError as error:
+            if not self._denied:  # nobody waits for it, so nobody else would hear of it
+                self._denied = True
+                _log.warning("workflow timeouts are not upheld: %s", error)
+            again = _AGAIN_WHEN_DENIED
         except GrctlError as error:
             _log.debug("upholding the timeout of run %s has to wait: %s", deadline.run.run_id, error)
             again = _AGAIN

@@ -21,7 +21,7 @@ from grctl_core.errors import (
 )
 from grctl_core.ids import new_ulid
 from grctl_nats.link import Link
-from grctl_nats.settings import Server, Settings
+from grctl_nats.settings import Secret, Server, Settings
 
 __all__ = ["UntrustedError", "dial"]
 
@@ -88,11 +88,13 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         UntrustedError: its certificate is not trusted, or it offers no TLS although it should.
         ConnectionFailedError: nobody listens there, or no NATS server.
         UnsupportedOperationError: the login needs a package that is not installed.
+        InvalidInputError: a file of the login or of TLS is gone, or cannot be used.
 
     """
     from nats.aio.client import Client
     from nats.errors import SlowConsumerError
 
+    settings = settings.read_anew()
     client = Client()
     complaints: list[Exception] = []
     link: Link | None = None
@@ -152,11 +154,11 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
     on. So it is given a token to ask for where none is needed too; an empty one is as good as none.
     """
 
-    def guarded(secret: str) -> Callable[[], str]:
+    def guarded(secret: Secret) -> Callable[[], str]:
         def give_out() -> str:
             if (server.tls or settings.tls is not None) and not witness.used:
                 raise _no_tls(server)
-            return secret
+            return secret if isinstance(secret, str) else _ask_for_secret(server, secret)
 
         return give_out
 
@@ -182,6 +184,20 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
     if user:
         return {"user": guarded(user), "password": guarded(password or "")}
     return {"token": guarded("")}
+
+
+def _ask_for_secret(server: Server, secret: Callable[[], str]) -> str:
+    try:
+        given = secret()
+    except Exception as error:
+        raise ConnectionFailedError(
+            f"no connection to {server.url}: the function that was passed for the login raised {type(error).__name__}"
+        ) from error
+    if not isinstance(given, str):
+        raise InvalidInputError(
+            f"the function that was passed for the login must return a string, not {type(given).__name__}"
+        )
+    return given
 
 
 def _no_tls(server: Server) -> UntrustedError:

@@ -13,7 +13,7 @@ import contextvars
 import inspect
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
@@ -64,6 +64,7 @@ class Link:
         on_second_reply: called when a request was answered twice (docs/protocol.md, section 8, 10).
         on_dropped: called for each message that the driver dropped, as it came faster than it was taken in.
         on_hints_refused: called with each subject of :meth:`subscribe` that the broker refuses to let us hear.
+        on_unheard_refusal: called with subject and message where nobody waits for what the broker refuses.
         on_lost: called once, in the moment in which the loss is first seen, whoever sees it.
         lost: done when the connection is; nothing is sent from then on.
         max_payload: the largest message that the broker takes, headers included, in bytes.
@@ -75,6 +76,7 @@ class Link:
         self.on_second_reply: Callable[[], None] | None = None
         self.on_dropped: Callable[[], None] | None = None
         self.on_hints_refused: Callable[[str], None] | None = None
+        self.on_unheard_refusal: Callable[[str, str], None] | None = None
         self.on_lost: Callable[[], None] | None = None
         self.number = next(_NUMBERS)
         self.server = server
@@ -89,6 +91,7 @@ class Link:
         self._watchdog: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._hearers: dict[str, list[Callable[[], None]]] = {}
+        self._told: dict[object, tuple[tuple[str, ...], Callable[[AccessDeniedError], None]]] = {}
         self._queue = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
@@ -125,16 +128,15 @@ class Link:
 
         """
         self._check_up()
-        key = subject.lower()
         if refused is not None:
-            self._hearers.setdefault(key, []).append(refused)
+            self._hearers.setdefault(subject, []).append(refused)
 
         def forget() -> None:
-            hearers = self._hearers.get(key, [])
+            hearers = self._hearers.get(subject, [])
             if refused in hearers:
                 hearers.remove(refused)
             if not hearers:
-                self._hearers.pop(key, None)
+                self._hearers.pop(subject, None)
 
         try:
             subscription = await self._subscribe(subject, callback)
@@ -207,8 +209,20 @@ class Link:
         finally:
             self._streams.pop(token, None)
 
+    @contextlib.contextmanager
+    def telling_of_refusals(self, told: Callable[[AccessDeniedError], None], *subjects: str) -> Iterator[None]:
+        """Have it told where the broker refuses what :meth:`publish` and :meth:`subscribe` do with these subjects."""
+        key = object()
+        self._told[key] = (subjects, told)
+        try:
+            yield
+        finally:
+            del self._told[key]
+
     async def publish(self, subject: str, body: bytes = b"", reply_to: str = "") -> None:
         """Send a message; answers go to a subject of the caller's own, if at all.
+
+        Where the broker refuses it ``on_unheard_refusal`` is called, unless somebody is told of it.
 
         Raises:
             NotSentError: nothing was sent.
@@ -224,24 +238,34 @@ class Link:
         text = text.lower()
         self.refusals.append(text)
         said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
-        no_replies = f'"{self.inbox}.*"'.lower() in text  # no answer to anything can come
+        no_replies = _as_refused(f"{self.inbox}.*") in text  # no answer to anything can come
         if no_replies:
             said += (
                 f". Replies come below '{self.inbox.rpartition('.')[0]}.': where the login may listen below another "
                 "prefix pass it as inbox_prefix="
             )
-        for subject, reply in list(self._waiting.values()):
-            if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
-                reply.set_exception(AccessDeniedError(said))
-        refused = text.partition('subscription to "')[2].partition('"')[0]
-        if hearers := list(self._hearers.get(refused, ())):
-            for hearer in hearers:
+        asking = [tell for subject, tell in self._asking() if no_replies or _as_refused(subject) in text]
+        for tell in asking:
+            tell(AccessDeniedError(said))
+        deaf = [subject for subject in self._hearers if _as_refused(subject) in text]
+        for subject in deaf:
+            for hearer in list(self._hearers[subject]):
                 hearer()
             if self.on_hints_refused is not None:
-                self.on_hints_refused(refused)
-        for subject, queue in list(self._streams.values()):
-            if no_replies or f'"{subject}"'.lower() in text:
-                queue.put_nowait(AccessDeniedError(said))
+                self.on_hints_refused(subject)
+        if not asking and not deaf and self.on_unheard_refusal is not None:
+            self.on_unheard_refusal(text.partition('"')[2].rpartition('"')[0], said)
+
+    def _asking(self) -> Iterator[tuple[str, Callable[[AccessDeniedError], object]]]:
+        """Return who wants to hear that a subject is refused, with the subject."""
+        for subject, reply in self._waiting.values():
+            if not reply.done():
+                yield subject, reply.set_exception
+        for subject, queue in self._streams.values():
+            yield subject, queue.put_nowait
+        for subjects, told in self._told.values():
+            for subject in subjects:
+                yield subject, told
 
     def lose(self, why: str) -> None:
         """Note that the connection is lost: what waits for a reply is in doubt."""
@@ -396,6 +420,12 @@ def _closed(closing: asyncio.Task[None]) -> None:
     _CLOSING.discard(closing)
     if not closing.cancelled():
         closing.exception()  # seen: whatever it is, the link is gone
+
+
+def _as_refused(subject: str) -> str:
+    """Return a subject as the broker names one that it refuses: quoted as Go does; in small letters by the driver."""
+    quoted = subject.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'.lower()
 
 
 def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
+    AccessDeniedError,
     DecodeError,
     DeliveryUnknownError,
     NotDeliveredError,
@@ -44,6 +45,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
 
     Raises:
         DeliveryUnknownError: the broker did not answer, or the link was lost.
+        AccessDeniedError: the broker refuses one of the subjects.
         DecodeError: records cannot be decoded; it comes after all that can be, and names their subjects.
 
     """
@@ -53,7 +55,8 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
-    arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+    pull = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}"
+    arrived: asyncio.Queue[Msg | AccessDeniedError | None] = asyncio.Queue()
 
     async def hear(message: Msg) -> None:
         arrived.put_nowait(message)
@@ -64,51 +67,64 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     unsubscribe = await link.subscribe(inbox, hear)
     link.lost.add_done_callback(lost)
     try:
-        before = (await records.state()).last_seq
-        pending = await _create(link, consumer, run_filter, timeout)
-        last_seq = (await records.state()).last_seq
-        sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
-        number = 0  # of the consumer's message that came last
-        while pending > 0:
-            try:
-                await link.publish(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
-                    json.dumps({"batch": _BATCH, "no_wait": True}).encode(),
-                    inbox,
-                )
-            except NotSentError as error:
-                raise _lost(link) from error  # not sent, but a part of the list may be out already
-            wanted = min(_BATCH, pending)
-            while wanted > 0:
-                message = await _next(link, arrived, timeout)
-                status = (message.headers or {}).get("Status")
-                if status == _NOTHING_LEFT:
-                    pending = 0  # whatever the count said: records were purged meanwhile
-                    break
-                if status is not None:
-                    raise ServerError(
-                        f"the broker does not go on with the list: {status} "
-                        f"{(message.headers or {}).get('Description', '')}".strip()
-                    )
-                place = message.metadata.sequence.consumer
-                if place <= number:
-                    continue  # it came twice
-                number += 1
-                if place != number:
-                    raise DeliveryUnknownError(
-                        f"a part of the list was lost on its way from {link.server}", link=link.number
-                    )
-                wanted -= 1
-                pending -= 1
-                info = sieve.take(message)
-                if info is not None:
-                    yield info
-        sieve.done()
+        with link.telling_of_refusals(arrived.put_nowait, inbox, pull):
+            before = (await records.state()).last_seq
+            pending = await _create(link, consumer, run_filter, timeout)
+            last_seq = (await records.state()).last_seq
+            sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
+            async with contextlib.aclosing(
+                _read(link, arrived, pending, pull=pull, inbox=inbox, timeout=timeout)
+            ) as messages:
+                async for message in messages:
+                    info = sieve.take(message)
+                    if info is not None:
+                        yield info
+            sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
         with contextlib.suppress(NotSentError):
             await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
         await unsubscribe()
+
+
+async def _read(
+    link: Link,
+    arrived: asyncio.Queue[Msg | AccessDeniedError | None],
+    pending: int,
+    *,
+    pull: str,
+    inbox: str,
+    timeout: float,
+) -> AsyncGenerator[Msg, None]:
+    """Pull what the consumer has, page by page; yield each message once, in order and without a gap."""
+    number = 0  # of the consumer's message that came last
+    while pending > 0:
+        try:
+            await link.publish(pull, json.dumps({"batch": _BATCH, "no_wait": True}).encode(), inbox)
+        except NotSentError as error:
+            raise _lost(link) from error  # not sent, but a part of the list may be out already
+        wanted = min(_BATCH, pending)
+        while wanted > 0:
+            message = await _next(link, arrived, timeout)
+            status = (message.headers or {}).get("Status")
+            if status == _NOTHING_LEFT:
+                return  # whatever the count said: records were purged meanwhile
+            if status is not None:
+                raise ServerError(
+                    f"the broker does not go on with the list: {status} "
+                    f"{(message.headers or {}).get('Description', '')}".strip()
+                )
+            place = message.metadata.sequence.consumer
+            if place <= number:
+                continue  # it came twice
+            number += 1
+            if place != number:
+                raise DeliveryUnknownError(
+                    f"a part of the list was lost on its way from {link.server}", link=link.number
+                )
+            wanted -= 1
+            pending -= 1
+            yield message
 
 
 async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: float) -> int:
@@ -191,7 +207,7 @@ def _sequence(message: Msg) -> int:
         raise DecodeError(f"the broker does not say where the record lies: {error!r}") from error
 
 
-async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg:
+async def _next(link: Link, arrived: asyncio.Queue[Msg | AccessDeniedError | None], timeout: float) -> Msg:
     try:
         async with asyncio.timeout(timeout):
             message = await arrived.get()
@@ -201,6 +217,8 @@ async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) 
         ) from None
     if message is None:
         raise _lost(link)
+    if isinstance(message, AccessDeniedError):
+        raise message
     return message
 
 

@@ -31,6 +31,8 @@ _MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; sma
 _PAGE_BYTES = 8 * 1024 * 1024  # the broker counts a little more than the bodies, and exceeds it by one message
 _FRAME = 256  # bytes of a request for several subjects, beside these
 _NO_MESSAGE, _END_OF_BATCH = "404", "204"
+_NO_JETSTREAM = (10039, 10076)
+"""The broker's own codes for: not for this account; not at all."""
 
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What comes of reading JSON of the broker that is not what it should be."""
@@ -136,13 +138,12 @@ class Records:
         try:
             answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self._timeout)
         except NotDeliveredError as error:
-            raise UnsupportedOperationError(
-                f"the broker {self._link().server} has no JetStream (not for this account, at least): Ground Control "
-                "needs it. Is this the address of the Ground Control server's broker?"
-            ) from error
+            raise _no_jetstream(self._link()) from error
         try:
             said = json.loads(answer.data)
             if (trouble := said.get("error")) is not None:
+                if trouble.get("err_code") in _NO_JETSTREAM:
+                    raise _no_jetstream(self._link())
                 if trouble.get("code") == 404:
                     raise UnsupportedOperationError(
                         f"there is no Ground Control on the broker {self._link().server}: it has no stream "
@@ -234,6 +235,13 @@ def _number(status: str) -> int | None:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _no_jetstream(link: Link) -> UnsupportedOperationError:
+    return UnsupportedOperationError(
+        f"the broker {link.server} has no JetStream (not for this account, at least): Ground Control needs it. Is this "
+        "the address of the Ground Control server's broker?"
+    )
 
 
 def _no_stream(link: Link) -> UnsupportedOperationError:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Self, TypedDict, Unpack, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -17,7 +18,7 @@ from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError
 from grctl_nats.safeguards import Safeguards
 
-__all__ = ["DEFAULT_SERVER", "Options", "Server", "Settings", "read_settings", "servers_of_environment"]
+__all__ = ["DEFAULT_SERVER", "Options", "Secret", "Server", "Settings", "read_settings", "servers_of_environment"]
 
 DEFAULT_SERVER = "nats://localhost:4225"
 """Where a Ground Control server's own broker listens by default (docs/protocol.md, section 1)."""
@@ -51,15 +52,23 @@ class Server(msgspec.Struct, frozen=True):
         return f"<Server {self.url}>"
 
 
+Secret = str | Callable[[], str]
+"""A password or token, or what returns the one to use: it is asked at each connect."""
+
+_TlsFiles = tuple[str | None, str | None, str | None]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How to connect. Its repr shows no secret.
 
     Attributes:
         servers: broker addresses, tried in turn.
-        user, password, token: login.
+        user, password, token: login; of password and token also a function that returns it.
         credentials: path of a credentials file (JWT and seed).
-        nkey: path of a file with an nkey seed, or the seed itself.
+        nkey: an nkey's seed.
+        nkey_file: path of the file that it is from, None where it was given itself.
         tls: context for TLS connections; None for the default one.
+        tls_files: paths of authority, certificate and key that it was made of; None where it was given itself.
         connect_timeout: seconds that connecting may take in all.
         request_timeout: seconds that one look at the records may take.
         name: the client's name, as the broker lists it.
@@ -70,11 +79,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     servers: tuple[Server, ...]
     user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    password: Secret | None = None
+    token: Secret | None = None
     credentials: str | None = None
     nkey: str | None = None
+    nkey_file: str | None = None
     tls: ssl.SSLContext | None = None
+    tls_files: _TlsFiles | None = None
     connect_timeout: float = 5.0
     request_timeout: float = 5.0
     name: str = "grctl-client"
@@ -85,13 +96,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<Settings {', '.join(server.url for server in self.servers)}>"
 
+    def read_anew(self) -> Self:
+        """Return these settings with what lies in files as it is now: it may have been replaced.
+
+        Raises:
+            InvalidInputError: a file is gone, or cannot be used.
+
+        """
+        changed: dict[str, Any] = {}
+        _credentials(self.credentials)  # the driver reads it; here only what is wrong with it is said
+        if self.nkey_file is not None:
+            changed["nkey"] = _read_nkey(self.nkey_file)
+        if self.tls_files is not None:
+            changed["tls"] = _read_tls(*self.tls_files)
+        return msgspec.structs.replace(self, **changed) if changed else self
+
 
 class Options(TypedDict, total=False):
     """What :meth:`grctl_nats.connection.NatsConnection.open` takes beside the addresses."""
 
     user: str | None
-    password: str | None
-    token: str | None
+    password: str | Callable[[], str] | None
+    token: str | Callable[[], str] | None
     credentials: str | os.PathLike[str] | None
     nkey: str | os.PathLike[str] | None
     tls: ssl.SSLContext | None
@@ -143,14 +169,18 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
         raise InvalidInputError(f"pass one way to log in, not {' and '.join(logins)}")
     if not isinstance(max_in_flight, int) or isinstance(max_in_flight, bool) or max_in_flight < 1:
         raise InvalidInputError(f"max_in_flight must be a whole number from 1, not {max_in_flight!r}")
+    nkey_seed, nkey_file = _nkey(nkey)
+    tls, tls_files = _tls(options.get("tls"), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key"))
     return Settings(
         servers=_read_servers(servers),
         user=user or None,
         password=password or None,
         token=token or None,
         credentials=_credentials(credentials),
-        nkey=_nkey(nkey),
-        tls=_tls_context(options.get("tls"), options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key")),
+        nkey=nkey_seed,
+        nkey_file=nkey_file,
+        tls=tls,
+        tls_files=tls_files,
         connect_timeout=to_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
         request_timeout=to_seconds("request_timeout", options.get("request_timeout", 5.0)),
         name=options.get("name") or "grctl-client",
@@ -160,10 +190,10 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
     )
 
 
-_TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
+_TYPES: dict[str, tuple[str, tuple[Any, ...]]] = {
     "user": ("a string", (str,)),
-    "password": ("a string", (str,)),
-    "token": ("a string", (str,)),
+    "password": ("a string, or a function that returns one", (str, Callable)),
+    "token": ("a string, or a function that returns one", (str, Callable)),
     "credentials": ("a path", (str, os.PathLike)),
     "nkey": ("a seed or a path", (str, os.PathLike)),
     "tls": ("an ssl.SSLContext", (ssl.SSLContext,)),
@@ -179,7 +209,7 @@ _TYPES: dict[str, tuple[str, tuple[type, ...]]] = {
 def _check_types(options: Options) -> None:
     for name, (meant, types) in _TYPES.items():
         value = options.get(name)
-        if value is not None and not isinstance(value, types):
+        if value is not None and (not isinstance(value, types) or inspect.iscoroutinefunction(value)):
             raise InvalidInputError(f"{name} must be {meant}, not {type(value).__name__}")
 
 
@@ -274,20 +304,26 @@ def _read_server(text: str) -> Server:
     )
 
 
-def _tls_context(
+def _tls(
     tls: ssl.SSLContext | None,
     ca: str | os.PathLike[str] | None,
     cert: str | os.PathLike[str] | None,
     key: str | os.PathLike[str] | None,
-) -> ssl.SSLContext | None:
+) -> tuple[ssl.SSLContext | None, _TlsFiles | None]:
+    """Return the context to use, and the files that it is made of."""
     if tls is not None:
         if ca or cert or key:
             raise InvalidInputError("pass either tls= (a context) or tls_ca, tls_cert and tls_key (files)")
-        return tls
+        return tls, None
     if not (ca or cert or key):
-        return None
+        return None, None
     if key and not cert:
         raise InvalidInputError("tls_key needs tls_cert: the key alone proves nothing")
+    files = tuple(None if not path else os.fspath(path) for path in (ca, cert, key))
+    return _read_tls(*files), cast("_TlsFiles", files)
+
+
+def _read_tls(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=_existing("tls_ca", ca))
         if cert:
@@ -341,18 +377,22 @@ def _credentials(path: str | os.PathLike[str] | None) -> str | None:
     return found
 
 
-def _nkey(nkey: str | os.PathLike[str] | None) -> str | None:
-    """Return the seed: given itself, or in a file."""
+def _nkey(nkey: str | os.PathLike[str] | None) -> tuple[str | None, str | None]:
+    """Return the seed, given itself or in a file, and the file."""
     if not nkey:
-        return None
+        return None, None
     if isinstance(nkey, str):
         nkey = nkey.strip()
         if nkey.startswith("SU") and len(nkey) == _SEED_LENGTH:
-            return nkey
+            return nkey, None
         like_a_seed = nkey.startswith(_SEEDS) and os.sep not in nkey
         if (like_a_seed or not _is_plausible(nkey)) and _file(nkey) is None:
             raise InvalidInputError("nkey: this is neither a whole user seed (58 characters from SU on) nor a file")
     path = str(_existing("nkey", nkey))
+    return _read_nkey(path), path
+
+
+def _read_nkey(path: str) -> str:
     text = _read("nkey", path).decode(errors="replace")
     seeds = [line.strip() for line in text.splitlines() if line.strip().startswith("SU")]
     if not seeds:
