@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grctl
 from benchmarks.measuring import Cost, in_turns, many
-from benchmarks.rows import Kind, Row, Scale, limit_row, ratio_row
+from benchmarks.rows import Row, Scale, limit_row, ratio_row
 from grctl.worker import Context, task
 from grctl.workflow import Directive, Workflow
 from grctl_engine import EngineLimits
@@ -113,7 +113,6 @@ async def engine(scale: Scale) -> AsyncIterator[Row]:
 async def engine_growth(scale: Scale) -> AsyncIterator[Row]:
     """Yield what a run costs after very many, beside one after a thousand."""
     step, last = 1_000, scale.engine_runs // 1_000
-    costs: list[float] = []
     gc.collect()
     tracemalloc.start()
     async with await grctl.connect("memory://", workflows=_WORKFLOWS) as connection:
@@ -123,8 +122,7 @@ async def engine_growth(scale: Scale) -> AsyncIterator[Row]:
     tracemalloc.stop()
     async with await grctl.connect("memory://", workflows=_WORKFLOWS) as connection:
         client = grctl.Client(connection=connection, plugins=[])
-        for batch in range(last + 1):
-            costs.append((await _batch(client, batch * step, step)).cpu)
+        costs = [(await _batch(client, batch * step, step)).cpu for batch in range(last + 1)]
     # The first batch warms up. What the next ones cost is compared with what the last ones do.
     few = max(3, min(10, last // 3))
     early, late = statistics.median(costs[1 : 1 + few]), statistics.median(costs[-few:])
@@ -134,7 +132,6 @@ async def engine_growth(scale: Scale) -> AsyncIterator[Row]:
         ours=late * 1e6,
         reference=early * 1e6,
         unit="us CPU",
-        kind=Kind.RATIO,
         value=late / early,
         goal=1.15,
     )

@@ -108,7 +108,7 @@ class LagMeter:
         self.lags: list[float] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> LagMeter:
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._measure())
         await asyncio.sleep(0)
         return self

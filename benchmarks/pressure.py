@@ -14,7 +14,7 @@ from benchmarks.commands import starting
 from benchmarks.measuring import Call, Cost, many, settled
 from benchmarks.reference import Reference
 from benchmarks.responder import TYPE
-from benchmarks.rows import Kind, Row, Scale, limit_row
+from benchmarks.rows import Row, Scale, limit_row
 from grctl.nats.connection import Connection
 
 __all__ = ["gathered", "one_at_a_time"]
@@ -43,7 +43,6 @@ async def gathered(scale: Scale) -> AsyncIterator[Row]:
             ours=wall * count,
             reference=plain * count,
             unit="s wall",
-            kind=Kind.RATIO,
             value=wall / plain,
             goal=1.2,
             note=f"CPU {cpu:.2f}",

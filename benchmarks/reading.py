@@ -11,7 +11,7 @@ from benchmarks.bed import bed
 from benchmarks.measuring import Cost, in_turns, settled
 from benchmarks.reference import Reference
 from benchmarks.responder import HISTORY_RUN
-from benchmarks.rows import Kind, Row, Scale, ratio_row
+from benchmarks.rows import Row, Scale, ratio_row
 from grctl.nats.connection import Connection
 from grctl_nats import subjects
 
@@ -92,7 +92,6 @@ async def listing(scale: Scale) -> AsyncIterator[Row]:
             ours=peak_of_all / 1024,
             reference=peak_of_few / 1024,
             unit="KB at most",
-            kind=Kind.RATIO,
             value=peak_of_all / peak_of_few,
             goal=1.15,
         )

@@ -2,7 +2,8 @@
 
     python -m benchmarks.relay BROKER_PORT
 
-Prints its port. A line ``cut`` on its standard input ends all connections and refuses new ones, ``open`` takes them again.
+Prints its port. A line ``cut`` on its standard input ends all connections and refuses new ones, ``open`` takes them
+again.
 """
 
 from __future__ import annotations

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
 from benchmarks.measuring import Pair
 
-__all__ = ["Kind", "Point", "Row", "Scale", "limit_row", "more_row", "ratio_row"]
+__all__ = ["Point", "Row", "Scale", "limit_row", "more_row", "ratio_row"]
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +51,6 @@ QUICK = Scale(
 )
 
 
-class Kind(StrEnum):
-    """What is compared with the goal."""
-
-    RATIO = "ratio"
-    MORE = "more"
-    LIMIT = "limit"
-    REPORTED = "reported"
-
-
 class Row(msgspec.Struct, kw_only=True):
     """One line of the table.
 
@@ -71,9 +60,9 @@ class Row(msgspec.Struct, kw_only=True):
         ours: what ours costs, in ``unit``.
         reference: what the reference costs; None where there is none.
         unit: such as ``"us CPU"``.
-        kind: what is compared with the goal: the ratio, what ours is more, or ours itself.
-        value: that figure.
+        value: what is compared with the goal: the ratio, what ours costs more, or ours itself where it stands alone.
         goal: what it may be at most; None where nothing is asked.
+        is_difference: whether that figure is what ours costs more, not a ratio.
         note: what else was seen.
     """
 
@@ -81,10 +70,10 @@ class Row(msgspec.Struct, kw_only=True):
     title: str
     ours: float
     unit: str
-    kind: Kind
     value: float
     reference: float | None = None
     goal: float | None = None
+    is_difference: bool = False
     note: str = ""
 
     @property
@@ -105,28 +94,30 @@ def ratio_row(key: str, title: str, pair: Pair, goal: float | None, *, what: str
     """Return the row of what is compared by its ratio."""
     factor, unit = _scaled(pair.figures(what)[1], what)
     ours, reference = (figure * factor for figure in pair.figures(what))
-    kind = Kind.REPORTED if goal is None else Kind.RATIO
     value = pair.ratio(what)
-    return Row(
-        key=key, title=title, ours=ours, reference=reference, unit=unit, kind=kind, value=value, goal=goal, note=note
-    )
+    return Row(key=key, title=title, ours=ours, reference=reference, unit=unit, value=value, goal=goal, note=note)
 
 
 def more_row(key: str, title: str, pair: Pair, goal: float | None, *, what: str = "cpu", note: str = "") -> Row:
     """Return the row of what is compared by its difference; the goal is in the row's unit."""
     factor, unit = _scaled(pair.figures(what)[1], what)
     ours, reference = (figure * factor for figure in pair.figures(what))
-    value = pair.more(what) * factor
-    kind = Kind.REPORTED if goal is None else Kind.MORE
     return Row(
-        key=key, title=title, ours=ours, reference=reference, unit=unit, kind=kind, value=value, goal=goal, note=note
+        key=key,
+        title=title,
+        ours=ours,
+        reference=reference,
+        unit=unit,
+        value=pair.more(what) * factor,
+        is_difference=True,
+        goal=goal,
+        note=note,
     )
 
 
 def limit_row(key: str, title: str, ours: float, unit: str, goal: float | None, *, note: str = "") -> Row:
     """Return the row of what stands by itself."""
-    kind = Kind.REPORTED if goal is None else Kind.LIMIT
-    return Row(key=key, title=title, ours=ours, unit=unit, kind=kind, value=ours, goal=goal, note=note)
+    return Row(key=key, title=title, ours=ours, unit=unit, value=ours, goal=goal, note=note)
 
 
 def _scaled(seconds: float, what: str) -> tuple[float, str]:

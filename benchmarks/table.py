@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import Kind, Row
+from benchmarks.rows import Row
 
 __all__ = ["HEADER", "line", "markdown"]
 
@@ -23,12 +23,8 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
     """Return the row's cells: ours, the reference, what is compared, the goal, whether it is met."""
     ours = f"{_figure(row.ours)} {row.unit}".strip()
     reference = "" if row.reference is None else _figure(row.reference)
-    sign = (
-        "+"
-        if row.kind is Kind.MORE or (row.kind is Kind.REPORTED and row.key.startswith(("plugin", "tracing")))
-        else ""
-    )
-    compared = "" if row.reference is None else f"{sign}{row.value:.2f}"
+    sign = "+" if row.is_difference else ""
+    compared = "" if row.reference is None else f"{row.value:{sign}.2f}"
     goal = "" if row.goal is None else f"<= {sign}{_figure(row.goal)}"
     met = {None: "", True: "met", False: "NOT MET"}[row.is_met]
     return ours, reference, compared, goal, met

@@ -14,7 +14,7 @@ from benchmarks.bed import Bed, Relayed, bed
 from benchmarks.measuring import LagMeter, many, settled
 from benchmarks.reference import Reference
 from benchmarks.responder import TYPE, run_of
-from benchmarks.rows import Kind, Row, Scale, limit_row
+from benchmarks.rows import Row, Scale, limit_row
 from grctl.nats.connection import Connection
 from grctl_core.protocols import ConnectionEvent
 from grctl_core.run import RunRef
@@ -68,7 +68,7 @@ async def weight(scale: Scale) -> AsyncIterator[Row]:
             ours=ours,
             reference=reference,
             unit="KB",
-            kind=Kind.MORE,
+            is_difference=True,
             value=ours - reference,
             goal=1.5,
         )
@@ -132,7 +132,6 @@ async def ends(scale: Scale) -> AsyncIterator[Row]:
             ours=cpu * 1e6,
             reference=get * 1e6,
             unit="us CPU",
-            kind=Kind.RATIO,
             value=cpu / get,
             goal=1.5,
         )
@@ -176,7 +175,6 @@ async def sweep(scale: Scale) -> AsyncIterator[Row]:
             ours=ours * 1e3,
             reference=raw * 1e3,
             unit="ms wall",
-            kind=Kind.RATIO,
             value=ratio,
             goal=1.3,
         )
