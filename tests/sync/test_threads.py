@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from grctl import ConnectionClosedError, InvalidInputError
+from grctl import ConnectionClosedError, InvalidInputError, WorkflowError
 from grctl.sync import Client, connect
 
 from .conftest import MEMORY, NATS, open_on, tasks_of, until
@@ -28,7 +32,6 @@ def in_threads(count, function):
 
 @pytest.mark.parametrize(("host", "threads", "each"), [(MEMORY, 50, 40), (NATS, 10, 8)], ids=["memory", "nats"])
 def test_many_threads(host, threads, each, unique_id):
-    before = threading.active_count()
     with open_on(host) as connection:
         client = Client(connection=connection, request_timeout=60)
         idle = len(tasks_of(connection))
@@ -54,7 +57,8 @@ def test_many_threads(host, threads, each, unique_id):
         gc.collect()
         # The watcher of a NATS connection stays for a while after the last wait, with tasks of its own.
         until(lambda: len(tasks_of(connection)) <= idle + 2)
-    assert threading.active_count() == before
+    assert not connection._thread._thread.is_alive()
+    assert connection._thread._loop.is_closed()
 
 
 def test_all_look_at_one_future(memory):
@@ -153,3 +157,39 @@ def test_the_process_has_one_connection_over_nats(monkeypatch, unique_id):
     with Connection.connect() as anew:
         assert anew is not connection
         assert Client(connection=anew).run_workflow("ReturnsItsInput", unique_id(), 7) == 7
+
+
+def test_what_exits_in_the_loop_ends_neither_it_nor_a_wait(memory):
+    """asyncio lets SystemExit through, out of the loop."""
+
+    async def exits():
+        sys.exit("from a callback")
+
+    reported = []
+    memory.connection._thread._loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    with pytest.raises(SystemExit, match="from a callback"):
+        memory.connection._thread.run(exits)
+
+    async def exits_later():
+        asyncio.get_running_loop().call_soon(sys.exit, "from a callback")
+
+    memory.connection._thread.run(exits_later)
+    assert memory.run_workflow("ReturnsItsInput", "id", 7) == 7
+    assert [type(error) for error in reported] == [SystemExit]
+
+
+def test_errors_are_freed_at_once(memory):
+    handle = memory.start_workflow("FailsByException", "id")
+    handle.outcome()
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(WorkflowError):
+            handle.result()
+        with pytest.raises(WorkflowError) as caught:
+            handle.result()
+        error = weakref.ref(caught.value)
+        del caught
+        assert error() is None
+    finally:
+        gc.enable()
