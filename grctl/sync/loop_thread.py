@@ -132,9 +132,9 @@ class LoopThread:
             self._exiting = exiting
             self._loop.call_soon_threadsafe(self._finish, context=contextvars.Context())
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended, for ``timeout`` seconds at most."""
-        self._thread.join(timeout)
+    def join(self) -> None:
+        """Wait until the thread has ended. When the interpreter exits, five seconds at most."""
+        self._thread.join(_AT_EXIT if self._exiting else None)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
         """Make a task of a coroutine; in the loop's thread."""
@@ -223,7 +223,7 @@ def _end_all() -> None:
         thread.end(exiting=True)
     for thread in threads:
         if thread.is_here:
-            thread.join(_AT_EXIT)
+            thread.join()
 
 
 def closed_error() -> ConnectionClosedError:

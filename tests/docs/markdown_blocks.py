@@ -6,8 +6,8 @@ after it (``...`` there stands for anything); a block without one must print not
 
 A ```console block whose first command is ``grctl-client`` is run too, see console_blocks.py; all others are not.
 
-A block that calls ``asyncio.run`` at top level, or has ``if __name__ == "__main__"``, is a whole program: it is run as a
-file, in a process of its own.
+A block that calls ``asyncio.run`` at top level, or has ``if __name__ == "__main__"``, is a whole program: it is run as
+a file, in a process of its own.
 
 Three comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
 

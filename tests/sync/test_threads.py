@@ -9,11 +9,12 @@ import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from grctl import ConnectionClosedError, InvalidInputError, WorkflowError
-from grctl.sync import Client, connect
+from grctl.sync import Client, connect, loop_thread
 
 from .conftest import MEMORY, NATS, open_on, tasks_of, until
 
@@ -140,6 +141,18 @@ def test_two_connections_have_two_threads():
     with connect("memory://") as first, connect("memory://") as second:
         assert first._thread is not second._thread
         assert [thread.name for thread in threading.enumerate()].count("grctl-sync") >= 2
+
+
+def test_closed_connections_leave_nothing():
+    def open_and_close():
+        for _ in range(20):
+            with open_on(MEMORY) as connection:
+                Client(connection=connection).run_workflow("ReturnsItsInput", "id", 7)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(loop_thread._alive)
+
+    before = open_and_close()
+    assert all(now <= then for now, then in zip(open_and_close(), before, strict=True))
 
 
 def test_the_process_has_one_connection_over_nats(monkeypatch, unique_id):
