@@ -41,11 +41,11 @@ def blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Method[P, R
     return cast("Method[P, R]", _like(call, method))
 
 
-def iterating(method: Callable[Concatenate[Any, P], AsyncIterator[R]]) -> Method[P, Iterator[R]]:
-    """Make a method that returns an iterator of one that returns an async one."""
+def iterating(method: Callable[Concatenate[Any, P], AsyncIterator[R]], *, at_once: int = 1) -> Method[P, Iterator[R]]:
+    """Make a method that returns an iterator of one that returns an async one; ``at_once`` as for :func:`iterate`."""
 
     def call(self: Bound, /, *args: Any, **kwargs: Any) -> Any:
-        return iterate(self, functools.partial(method, self._inner, *args, **kwargs))
+        return iterate(self, functools.partial(method, self._inner, *args, **kwargs), at_once=at_once)
 
     return cast("Method[P, Iterator[R]]", _like(call, method))
 

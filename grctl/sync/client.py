@@ -156,7 +156,7 @@ class Client:
         )
         return Handle(self._connection, found)
 
-    list_workflows = iterating(WorkflowClient.list_workflows)
+    list_workflows = iterating(WorkflowClient.list_workflows, at_once=100)
 
     def __repr__(self) -> str:
         return f"<grctl.sync.Client over {self._connection!r}>"

@@ -51,7 +51,8 @@ class LoopThread:
         self._ended = False
         self._exiting = False
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="grctl-sync", daemon=True)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=_serve, args=(self._loop, self._stopped), name="grctl-sync", daemon=True)
         try:
             self._thread.start()
         except BaseException:
@@ -131,9 +132,9 @@ class LoopThread:
             self._exiting = exiting
             self._loop.call_soon_threadsafe(self._finish, context=contextvars.Context())
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended, for ``timeout`` seconds at most."""
-        self._thread.join(timeout)
+    def join(self) -> None:
+        """Wait until the thread has ended. When the interpreter exits, five seconds at most."""
+        self._thread.join(_AT_EXIT if self._exiting else None)
 
     def create_task(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
         """Make a task of a coroutine; in the loop's thread."""
@@ -155,14 +156,18 @@ class LoopThread:
 
     def _finish(self) -> None:
         if self.on_end is None:
-            self._loop.stop()
+            self._stop()
         else:
             self._loop.create_task(self.on_end()).add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._loop.stop()
+        self._stop()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("closing failed", exc_info=error)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._loop.stop()
 
 
 class _Call(Generic[R]):
@@ -203,6 +208,8 @@ class _Call(Generic[R]):
             self._thread.settle(self.future, error, None)
         else:
             self._thread.settle(self.future, None, value)
+        finally:
+            del self  # the error's traceback leads here, and from here to the error
 
 
 _alive: weakref.WeakSet[LoopThread] = weakref.WeakSet()
@@ -216,7 +223,7 @@ def _end_all() -> None:
         thread.end(exiting=True)
     for thread in threads:
         if thread.is_here:
-            thread.join(_AT_EXIT)
+            thread.join()
 
 
 def closed_error() -> ConnectionClosedError:
@@ -242,10 +249,16 @@ def refuse_running_loop() -> None:
     )
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, stopped: threading.Event) -> None:
     """Run the loop until it is stopped, then clean up."""
     try:
-        loop.run_forever()
+        while not stopped.is_set():
+            try:
+                loop.run_forever()
+            except (KeyboardInterrupt, SystemExit) as error:
+                # asyncio lets these through: a step of the embedded engine, or a listener, called sys.exit().
+                said = f"{type(error).__name__} in a thread that is not the main one: neither it nor the process ends"
+                loop.call_exception_handler({"message": said, "exception": error})
     finally:
         try:
             loop.run_until_complete(_end_tasks())

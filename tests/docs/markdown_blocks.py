@@ -6,7 +6,8 @@ after it (``...`` there stands for anything); a block without one must print not
 
 A ```console block whose first command is ``grctl-client`` is run too, see console_blocks.py; all others are not.
 
-A block that calls ``asyncio.run`` at top level is a whole program: it is run as a file, in a process of its own.
+A block that calls ``asyncio.run`` at top level, or has ``if __name__ == "__main__"``, is a whole program: it is run as
+a file, in a process of its own.
 
 Three comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
 
@@ -103,15 +104,14 @@ class Block:
     @property
     def is_program(self) -> bool:
         """Whether it is a whole program, to be run as a file."""
-        body = ast.parse(self.code).body
-        for node in list(body):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-                body += node.body
         return any(
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Call)
-            and ast.unparse(node.value.func) == "asyncio.run"
-            for node in body
+            (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'")
+            or (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Call)
+                and ast.unparse(node.value.func) == "asyncio.run"
+            )
+            for node in ast.parse(self.code).body
         )
 
 

@@ -65,6 +65,24 @@ def test_in_a_cycle(client, unique_id, idle):
     del cycle
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_items_at_once(memory, at_once):
+    """Each comes once, in its order; an error comes after all that came before it."""
+
+    async def five(error):
+        for number in range(5):
+            yield number
+        if error:
+            raise WorkflowNotFoundError("its records are gone")
+
+    assert list(iterate(memory.connection, lambda: five(error=False), at_once=at_once)) == [0, 1, 2, 3, 4]
+    items = iterate(memory.connection, lambda: five(error=True), at_once=at_once)
+    assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(WorkflowNotFoundError):
+        next(items)
+    assert list(items) == []
+
+
 def test_its_error_ends_it(memory):
     async def breaks():
         yield 1

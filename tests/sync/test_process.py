@@ -143,6 +143,11 @@ def test_exit_while_the_loop_is_blocked():
         client = Client(connection=connect("memory://", workflows=[wf]))
         client.start_workflow("Blocks", "id")
         began.wait()
+
+        import atexit
+        atexit.unregister(loop_thread._end_all)
+        atexit.register(client.connection.close)  # runs after the next one
+        atexit.register(loop_thread._end_all)
         """
     assert run("memory://", code) == []
 

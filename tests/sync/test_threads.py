@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
+import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from grctl import ConnectionClosedError, InvalidInputError
-from grctl.sync import Client, connect
+from grctl import ConnectionClosedError, InvalidInputError, WorkflowError
+from grctl.sync import Client, connect, loop_thread
 
 from .conftest import MEMORY, NATS, open_on, tasks_of, until
 
@@ -28,7 +33,6 @@ def in_threads(count, function):
 
 @pytest.mark.parametrize(("host", "threads", "each"), [(MEMORY, 50, 40), (NATS, 10, 8)], ids=["memory", "nats"])
 def test_many_threads(host, threads, each, unique_id):
-    before = threading.active_count()
     with open_on(host) as connection:
         client = Client(connection=connection, request_timeout=60)
         idle = len(tasks_of(connection))
@@ -54,7 +58,8 @@ def test_many_threads(host, threads, each, unique_id):
         gc.collect()
         # The watcher of a NATS connection stays for a while after the last wait, with tasks of its own.
         until(lambda: len(tasks_of(connection)) <= idle + 2)
-    assert threading.active_count() == before
+    assert not connection._thread._thread.is_alive()
+    assert connection._thread._loop.is_closed()
 
 
 def test_all_look_at_one_future(memory):
@@ -138,6 +143,18 @@ def test_two_connections_have_two_threads():
         assert [thread.name for thread in threading.enumerate()].count("grctl-sync") >= 2
 
 
+def test_closed_connections_leave_nothing():
+    def open_and_close():
+        for _ in range(20):
+            with open_on(MEMORY) as connection:
+                Client(connection=connection).run_workflow("ReturnsItsInput", "id", 7)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(loop_thread._alive)
+
+    before = open_and_close()
+    assert all(now <= then for now, then in zip(open_and_close(), before, strict=True))
+
+
 def test_the_process_has_one_connection_over_nats(monkeypatch, unique_id):
     from grctl.sync import Connection
 
@@ -153,3 +170,39 @@ def test_the_process_has_one_connection_over_nats(monkeypatch, unique_id):
     with Connection.connect() as anew:
         assert anew is not connection
         assert Client(connection=anew).run_workflow("ReturnsItsInput", unique_id(), 7) == 7
+
+
+def test_what_exits_in_the_loop_ends_neither_it_nor_a_wait(memory):
+    """asyncio lets SystemExit through, out of the loop."""
+
+    async def exits():
+        sys.exit("from a callback")
+
+    reported = []
+    memory.connection._thread._loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    with pytest.raises(SystemExit, match="from a callback"):
+        memory.connection._thread.run(exits)
+
+    async def exits_later():
+        asyncio.get_running_loop().call_soon(sys.exit, "from a callback")
+
+    memory.connection._thread.run(exits_later)
+    assert memory.run_workflow("ReturnsItsInput", "id", 7) == 7
+    assert [type(error) for error in reported] == [SystemExit]
+
+
+def test_errors_are_freed_at_once(memory):
+    handle = memory.start_workflow("FailsByException", "id")
+    handle.outcome()
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(WorkflowError):
+            handle.result()
+        with pytest.raises(WorkflowError) as caught:
+            handle.result()
+        error = weakref.ref(caught.value)
+        del caught
+        assert error() is None
+    finally:
+        gc.enable()
