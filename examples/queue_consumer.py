@@ -59,8 +59,8 @@ _SUBJECT_IS_FULL = 10077
 async def set_up(js: JetStreamContext, ack_wait: float = 30) -> None:
     """Make the streams, and the consumer that all processes share. Idempotent.
 
-    Each order has a subject of its own which holds one message at a time: two copies of a message are never in the
-    queue together, so they are never handled at the same moment either, by whichever processes.
+    Each order has a subject of its own, which holds one message at a time: two copies are never in the queue
+    together, so they are never handled at the same moment either, by whichever processes.
     """
     await js.add_stream(
         StreamConfig(
@@ -162,7 +162,7 @@ class Consumer:
         return message.metadata.num_delivered < self._most
 
     async def start_once(self, order: Order) -> grctl.WorkflowHandle:
-        """Start the order's workflow, or find it, also where it has ended; how it ended is not the queue's business."""
+        """Start the order's workflow, or find its run, which may have ended."""
         workflow_id = f"order-{order.order_id}"
         try:
             handle = await self._client.get_handle(workflow_id)

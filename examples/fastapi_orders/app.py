@@ -104,19 +104,19 @@ async def post_order(new: NewOrder, client: Client, board: TheBoard, response: R
     except grctl.WorkflowNotFoundError:
         handle = await client.start_workflow(ORDER, f"order-{new.order_id}", new.model_dump(), on_conflict="attach")
     else:
-        if await input_of(handle) != new.model_dump():
+        if not (await input_of(handle)).items() <= new.model_dump().items():
             return problem(409, "Another order has this id", f"order {new.order_id} is for something else")
     board.follow(handle.run_info)
     response.headers["Location"] = f"/orders/{new.order_id}"
     return {"order_id": new.order_id, "run_id": handle.run_info.id}
 
 
-async def input_of(handle: grctl.WorkflowHandle) -> Any:
-    """Return what a run was started with, from the beginning of its history."""
+async def input_of(handle: grctl.WorkflowHandle) -> dict[str, Any]:
+    """Return what a run was started with, from the beginning of its history; nothing where that is not written yet."""
     async for event in handle.history():
         if event.kind == "run.started":
-            return event.data["input"]
-    return None
+            return dict(event.data["input"])
+    return {}
 
 
 @app.post("/webhooks/decisions", status_code=202)
@@ -129,11 +129,10 @@ async def post_decision(decision: Decision, client: Client) -> Any:
     try:
         await handle.send("decide", {"approved": decision.approved, "by": decision.by}, idempotent=True)
     except grctl.WorkflowFinishedError:
-        return {
-            "order_id": decision.order_id,
-            "decision": "had been made",
-        }  # delivered again: no error, or it never ends
-    return {"order_id": decision.order_id, "decision": "taken"}
+        made = "before"  # it was delivered again: an error would have it delivered once more
+    else:
+        made = "now"
+    return {"order_id": decision.order_id, "decided": made}
 
 
 # How a run ended, as a status of HTTP. A failure that the workflow names is an answer to the caller; any other is ours.
@@ -147,7 +146,7 @@ ENDED = {
 FAILED = {"OutOfStock": 409}
 
 
-@app.get("/orders/{order_id}")  # noqa: FAST003 - find_order takes it
+@app.get("/orders/{order_id}")
 async def get_order(order: Order, stopping: TheStopping, wait: Annotated[float, Query(ge=0, le=30)] = 0) -> Any:
     """Answer with how the order ended, or with 202 while it goes on; ``?wait=10`` waits ten seconds for that."""
     going_on = JSONResponse({"status": "going on"}, 202, headers={"Retry-After": "1"})
@@ -159,13 +158,12 @@ async def get_order(order: Order, stopping: TheStopping, wait: Annotated[float, 
         return going_on
     if outcome.completed:
         return outcome.result
-    status = ENDED.get(outcome.status, 500)
-    if outcome.error is not None:
-        return problem(FAILED.get(outcome.error.type, status), outcome.error.type, outcome.error.message)
-    return problem(status, f"The order has {outcome.status}", outcome.reason)
+    if outcome.error is not None and outcome.error.type in FAILED:
+        return problem(FAILED[outcome.error.type], outcome.error.type, outcome.error.message)
+    return problem(ENDED.get(outcome.status, 500), f"The order is {outcome.status}", outcome.reason)
 
 
-@app.get("/orders/{order_id}/events", response_class=EventSourceResponse)  # noqa: FAST003
+@app.get("/orders/{order_id}/events", response_class=EventSourceResponse)
 async def get_order_events(
     order: Order, stopping: TheStopping, last_event_id: Annotated[int, Header()] = 0
 ) -> AsyncIterator[ServerSentEvent]:
@@ -176,11 +174,17 @@ async def get_order_events(
     """
     async for event in stopping.until(order.history(follow=True)):
         if event.seq > last_event_id:
-            yield ServerSentEvent(id=str(event.seq), event=event.kind, data=event.data)
+            yield ServerSentEvent(id=str(event.seq), event=event.kind, data=told(event))
         if event.is_terminal:
             outcome = await order.outcome()
             yield ServerSentEvent(event="end", data={"status": outcome.status, "result": outcome.result})
             return
+
+
+def told(event: grctl.HistoryEvent) -> dict[str, Any]:
+    """Return what anybody may see of an event: when, and what by its name. No payloads, no stack traces."""
+    names = ("task_name", "event_name", "step_name")
+    return {"at": event.timestamp, "name": next((event.data[name] for name in names if name in event.data), None)}
 
 
 @app.get("/events", response_class=EventSourceResponse)

@@ -11,9 +11,11 @@ import doctest
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -91,8 +93,13 @@ def _run(command: str, folder: Path, environment: Mapping[str, str], seconds: fl
                 start_new_session=True,
             ) as process:
                 os.close(slave)
+                limit = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGTERM))
+                limit.start()
                 shown = _read(master)
                 process.wait(seconds)
+                if limit.finished.is_set():
+                    shown += f"(ended by force after {seconds} s)"
+                limit.cancel()
         finally:
             os.close(master)
     return "".join(line.rstrip() + "\n" for line in shown.splitlines())

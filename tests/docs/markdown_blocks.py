@@ -9,9 +9,11 @@ A ```console block whose first command is ``grctl-client`` is run too, see conso
 A block that calls ``asyncio.run`` at top level, or has ``if __name__ == "__main__"``, is a whole program: it is run as
 a file, in a process of its own.
 
-Three comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
+Four comments, invisible for the reader, stand in the line before a block, or before something else where that is said:
 
 - ``<!-- not run: the reason -->``: the block is not run.
+- ``<!-- from: path/of/file.py -->``: the block is a part of that file of the repository, which has tests of its own; so
+  it is not run, and must stand there, line for line; a method may be indented less.
 - ``<!-- file: name.py -->``: the block is saved under that name too, in the folder that the page runs in.
 - ``<!-- dev server: module:object -->``, anywhere: from here to the page's end a development server runs, as
   ``grctl-client dev module:object`` would start it, and GRCTL_NATS_SERVERS has its address. It finds the page's files
@@ -50,8 +52,8 @@ SECONDS_PER_BLOCK = 20
 SERVERS = "GRCTL_NATS_SERVERS"
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<ticks>`{3,}|~{3,})(?P<language>\w*)\s*")
-_MARKER = re.compile(r"<!-- (?P<kind>not run|file|dev server): (?P<value>.+) -->")
-_LIKE_A_MARKER = re.compile(r"<!--.*\b(not run|file|dev server)\b")
+_MARKER = re.compile(r"<!-- (?P<kind>not run|from|file|dev server): (?P<value>.+) -->")
+_LIKE_A_MARKER = re.compile(r"<!--.*\b(not run|from|file|dev server)\b")
 
 
 class PageError(Exception):
@@ -83,6 +85,7 @@ class Block:
         code: the code.
         expected: what it must print.
         not_run: why it is not run, None if it is.
+        part_of: the file of the repository that it is a part of, so that it is not run here.
         file: name to save it under.
         dev_server: what to start before it.
         is_console: whether it holds commands and what they show, instead of Python.
@@ -96,6 +99,7 @@ class Block:
     file: str | None = None
     dev_server: Serve | None = None
     is_console: bool = False
+    part_of: str | None = None
 
     @property
     def where(self) -> str:
@@ -154,6 +158,9 @@ def read_blocks(page: Path) -> list[Block]:
             raise PageError(f"{where}: {' and '.join(marks)!r} is for Python blocks")
         if language == PYTHON:
             follows = Block(page, line, text, "", marks.get("not run"), marks.get("file"), serve)
+            follows.part_of = marks.get("from")
+            if follows.part_of is not None:
+                _check_part(follows)
             blocks.append(follows)
             serve = None
         elif is_console:
@@ -176,6 +183,28 @@ def read_blocks(page: Path) -> list[Block]:
     if marks or serve is not None:
         raise PageError(f"{_shown(page)}: a comment at the end stands before nothing")
     return blocks
+
+
+def _check_part(block: Block) -> None:
+    """Make sure that a block stands in the file that it is said to be from.
+
+    Raises:
+        PageError: it does not.
+
+    """
+    file = ROOT / (block.part_of or "")
+    if not file.is_file():
+        raise PageError(f"{block.where}: there is no file {block.part_of}")
+    has, part = _lines(file.read_text(encoding="utf-8")), _lines(block.code)
+    for start in range(len(has) - len(part) + 1):
+        indent = has[start].removesuffix(part[0])
+        if has[start : start + len(part)] == [indent + line for line in part]:
+            return
+    raise PageError(f"{block.where}: {block.part_of} does not have these lines")
+
+
+def _lines(code: str) -> list[str]:
+    return [line for line in code.splitlines() if line]
 
 
 def _elements(page: Path) -> Iterator[tuple[int, str | None, str]]:
@@ -229,7 +258,7 @@ async def _run_in_order(
             (folder / block.file).write_text(block.code, encoding="utf-8")
         if block.dev_server is not None:
             os.environ[SERVERS] = cleanup.enter_context(_dev_server(block.dev_server, folder))
-        if block.not_run is not None:
+        if block.not_run is not None or block.part_of is not None:
             continue
         if block.is_console:
             address = os.environ.get(SERVERS, "")

@@ -46,11 +46,15 @@ def test_blocks_that_are_not_run():
 PASTED = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", [page for page in PASTED if BLOCKS[page]], ids=name)
+TO_PASTE = {
+    page: [block for block in BLOCKS[page] if not (block.is_console or block.part_of or block.is_program)]
+    for page in PASTED
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PASTED if TO_PASTE[page]], ids=name)
 def test_blocks_can_be_pasted_into_a_prompt(page):
-    blocks = [block for block in BLOCKS[page] if not block.is_console and not block.is_program]
-    assert blocks
-    for block in blocks:
+    for block in TO_PASTE[page]:
         # There a blank line ends a function, and what is indented after it is an error.
         broken = re.search(r"\n\n+ .+", block.code)
         assert broken is None, f"{block.where}: after a blank line:{broken[0]}"
@@ -167,6 +171,18 @@ def test_a_block_that_is_not_run_says_why(tmp_path):
     run_page([block])
 
 
+PART = ("<!-- from: examples/first.py -->", "```python", 'greeting = Workflow(workflow_type="Greeting")', "```")
+
+
+def test_a_block_that_is_part_of_a_file_is_not_run_and_must_stand_there(tmp_path):
+    run_page(page_with(tmp_path, *PART))
+    run_page(page_with(tmp_path, *PART[:2], "client = grctl.Client(connection=connection)", "```"))  # indented there
+    with pytest.raises(PageError, match=r"page\.md:3: examples/first\.py does not have these lines"):
+        page_with(tmp_path, *PART[:2], PART[2].replace("greeting", "greetings"), "```")
+    with pytest.raises(PageError, match=r"there is no file"):
+        page_with(tmp_path, PART[0].replace("first", "last"), *PART[1:])
+
+
 HELLO = (
     *("<!-- file: hello.py -->", "```python", "from grctl.worker import Context"),
     *("from grctl.workflow import Directive, Workflow", 'hello = Workflow(workflow_type="Hello")', "@hello.start()"),
@@ -215,6 +231,11 @@ TIMELINE = (
     *("Hello hello-1  completed in 2.4 s", "run ..., started ...", ""),
     *("      0     1 s", "      ├─────┼───", "run   ━━━━━━━━━ 2.4 s"),
 )
+
+
+def test_a_command_that_does_not_end_is_an_error(tmp_path):
+    found = difference("$ echo begun; sleep 600", tmp_path, os.environ, "", 0.5)
+    assert "ended by force" in found
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_an_order_is_taken_decided_and_shipped(service):
     assert (taken.status_code, taken.headers["Location"]) == (202, "/orders/t1")
     going_on = service.get("/orders/t1")
     assert (going_on.status_code, going_on.headers["Retry-After"]) == (202, "1")
-    assert decide(service, "t1").json() == {"order_id": "t1", "decision": "taken"}
+    assert decide(service, "t1").json() == {"order_id": "t1", "decided": "now"}
     shipped = end_of(service, "t1")
     assert (shipped.status_code, shipped.json()) == (200, {"status": "shipped", "by": "Mia", "parcel": "parcel-t1"})
     assert service.get("/orders/t1").status_code == 200
@@ -48,7 +48,7 @@ def test_the_same_order_again_is_the_same_run_also_after_its_end(service):
     decide(service, "t1", approved=False)
     assert end_of(service, "t1").json() == {"status": "rejected", "by": "Mia"}
     assert service.post("/orders", json=TEA).json() == first
-    assert decide(service, "t1").json() == {"order_id": "t1", "decision": "had been made"}
+    assert decide(service, "t1").json() == {"order_id": "t1", "decided": "before"}
 
 
 def test_what_goes_wrong_has_a_status_of_its_own(service):
@@ -71,6 +71,22 @@ def test_a_failure_that_the_workflow_names_is_an_answer_to_the_caller(service):
     service.post("/orders", json=TEA | {"item": "unicorns"})
     failed = end_of(service, "t1")
     assert (failed.status_code, failed.json()["title"]) == (409, "OutOfStock")
+
+
+def test_an_order_that_somebody_terminated_is_gone(service):
+    service.post("/orders", json=TEA)
+    client = service.app_state["client"]
+
+    async def terminate():
+        await (await client.get_handle("order-t1")).terminate("sold out")
+
+    service.portal.call(terminate)
+    gone = end_of(service, "t1")
+    assert (gone.status_code, gone.json()["title"], gone.json()["detail"]) == (
+        410,
+        "The order is terminated",
+        "sold out",
+    )
 
 
 def test_the_stream_of_an_order_ends_with_it_and_continues_where_it_was_left(service):

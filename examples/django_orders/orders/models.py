@@ -51,10 +51,10 @@ class Order(models.Model):
         """Say how far the order has come, in a person's words."""
         if not self.is_started:
             return "taken"
-        outcome = self.handle()
-        if not outcome.run_info.is_finished:
+        handle = self.handle()
+        if not handle.run_info.is_finished:
             return "waits for approval"
-        end = outcome.outcome(timeout=5)
-        if end.completed:
-            return str(end.result)
-        return f"{end.status}: {end.error.message if end.error else end.reason}"
+        outcome = handle.outcome(timeout=5)
+        if outcome.completed:
+            return str(outcome.result)
+        return f"{outcome.status}: {outcome.error.message if outcome.error else outcome.reason}"

@@ -62,6 +62,14 @@ class OrderTests(TestCase):
         call_command("start_orders", stdout=mock.Mock())
         self.assertEqual(self.shown(order), "waits for approval")
 
+    def test_an_order_whose_progress_cannot_be_learned(self) -> None:
+        order = self.order()
+        for error in (grctl.DeliveryUnknownError("no answer"), TimeoutError("too long")):
+            asking = mock.patch("grctl.sync.Client.get_handle", side_effect=error)
+            with asking, self.assertLogs("orders"), self.assertLogs("django.request"):
+                page = self.client.get(f"/orders/{order.id}/")
+            self.assertContains(page, "not known at the moment", status_code=503)
+
     def test_an_order_is_started_once(self) -> None:
         order = self.order()
         run = order.handle().run_info.id

@@ -44,7 +44,7 @@ def status(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     order = get_object_or_404(Order, pk=order_id)
     try:
         progress, code = order.progress(), 200
-    except grctl.GrctlError:
+    except (grctl.GrctlError, TimeoutError):
         log.exception("the progress of %s is not known", order)
         progress, code = "not known at the moment", 503
     return render(request, "orders/status.html", {"order": order, "progress": progress}, status=code)
