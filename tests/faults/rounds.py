@@ -69,8 +69,10 @@ class Round:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(watching, *self._tasks.values(), return_exceptions=True)
-            for cell in self.cells:
-                await cell.close()
+            closed = await asyncio.gather(*(cell.close() for cell in self.cells), return_exceptions=True)
+        for error in closed:
+            if isinstance(error, BaseException):
+                raise error
         await _see_what_is_left(before, self.results.values())
 
     async def all_struck(self) -> None:
@@ -171,7 +173,8 @@ async def play(site: Site, fault: Fault, seed: int) -> dict[Operation, Result]:
         a_round = Round(site, fault, seed)
         await a_round.play(FAULT_DRIVERS[fault])
         await site.restore()
-        if not a_round.told_wrong() or a_round.stall < _STALL:
+        results = a_round.results.values()
+        if a_round.stall < _STALL or not a_round.told_wrong() or any(each.did_harm for each in results):
             break
     return a_round.results
 
