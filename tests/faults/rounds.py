@@ -7,15 +7,20 @@ import random
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from .broker_faults import BROKER_FAULTS
 from .cell import Cell, Result
-from .drivers import FAULT_DRIVERS, SOON, FaultDriver
+from .driver import SOON, FaultDriver
 from .form import FULL
 from .operations import DRIVERS
 from .site import HANGS_AFTER, PATIENCE, Site
 from .stepping import CancelAt
 from .table import TABLE, Fault, Operation, Verdict, verdict_of
+from .wire_faults import WIRE_FAULTS
 
-__all__ = ["Round", "play"]
+__all__ = ["FAULT_DRIVERS", "Round", "play"]
+
+FAULT_DRIVERS: dict[Fault, FaultDriver] = {driver.fault: driver for driver in (*WIRE_FAULTS, *BROKER_FAULTS)}
+"""All faults but that the caller is cancelled, which is no round."""
 
 _TRIES = 4
 _STALL = SOON / 4
