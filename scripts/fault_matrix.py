@@ -1,4 +1,4 @@
-"""Write the fault matrix into docs/reliability.md, from the table that the tests assert."""
+"""Write the fault matrix into docs/reliability.md, from the table that the tests assert."""  # noqa: INP001 - a script, no package
 
 from __future__ import annotations
 

@@ -52,6 +52,11 @@ class Result:
     duplicated: int = 0
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def did_harm(self) -> bool:
+        """Whether something is wrong that no slow machine excuses."""
+        return bool(self.hung or self.lost or self.duplicated or self.wrong)
+
     def troubles(self) -> list[str]:
         """Say what is not as it must be."""
         counts = {"hung": self.hung, "lost": self.lost, "duplicated": self.duplicated}

@@ -7,15 +7,20 @@ import random
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from .broker_faults import BROKER_FAULTS
 from .cell import Cell, Result
-from .drivers import FAULT_DRIVERS, SOON, FaultDriver
+from .driver import SOON, FaultDriver
 from .form import FULL
 from .operations import DRIVERS
 from .site import HANGS_AFTER, PATIENCE, Site
 from .stepping import CancelAt
 from .table import TABLE, Fault, Operation, Verdict, verdict_of
+from .wire_faults import WIRE_FAULTS
 
-__all__ = ["Round", "play"]
+__all__ = ["FAULT_DRIVERS", "Round", "play"]
+
+FAULT_DRIVERS: dict[Fault, FaultDriver] = {driver.fault: driver for driver in (*WIRE_FAULTS, *BROKER_FAULTS)}
+"""All faults but that the caller is cancelled, which is no round."""
 
 _TRIES = 4
 _STALL = SOON / 4
@@ -69,8 +74,10 @@ class Round:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(watching, *self._tasks.values(), return_exceptions=True)
-            for cell in self.cells:
-                await cell.close()
+            closed = await asyncio.gather(*(cell.close() for cell in self.cells), return_exceptions=True)
+        for error in closed:
+            if isinstance(error, BaseException):
+                raise error
         await _see_what_is_left(before, self.results.values())
 
     async def all_struck(self) -> None:
@@ -171,7 +178,8 @@ async def play(site: Site, fault: Fault, seed: int) -> dict[Operation, Result]:
         a_round = Round(site, fault, seed)
         await a_round.play(FAULT_DRIVERS[fault])
         await site.restore()
-        if not a_round.told_wrong() or a_round.stall < _STALL:
+        results = a_round.results.values()
+        if a_round.stall < _STALL or not a_round.told_wrong() or any(each.did_harm for each in results):
             break
     return a_round.results
 

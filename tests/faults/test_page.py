@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from .drivers import FAULT_DRIVERS
+from .rounds import FAULT_DRIVERS
 from .table import TABLE, Fault, Operation
 from .test_matrix_broker import FAULTS as AT_THE_BROKER
 from .test_matrix_cluster import FAULTS as IN_A_CLUSTER

@@ -7,6 +7,7 @@ import socket
 import pytest
 from broker import Broker
 from fake_server import FakeServer, new_run
+from fault_proxy import FaultProxy, Faults, replies
 
 from grctl_core.commands import DescribeCommand, Reply
 from grctl_core.errors import (
@@ -413,3 +414,13 @@ async def test_a_listener_that_is_removed(broker, server, connection):
 
 async def test_pauses_grow_to_a_bound():
     assert uplink_module._FIRST_PAUSE < uplink_module._LONGEST_PAUSE <= 2
+
+
+async def test_a_broker_whose_first_word_on_the_stream_is_lost_is_asked_again(broker, server):
+    """The look at the stream may take as long as all connecting may: it must leave time for another try."""
+    faults = Faults()
+    faults.drop(replies("$JS.API.STREAM.INFO.>"), nth=1)
+    async with FaultProxy(broker.url, faults) as proxy:
+        connection = await NatsConnection.open(proxy.url, connect_timeout=8, request_timeout=8)
+        assert not (await connection.request(DescribeCommand(wf_id="w"), timeout=20)).success
+        await connection.close()

@@ -159,8 +159,10 @@ class Uplink:
             except GrctlError as error:
                 failures.append(error)
                 continue
+            left = deadline - loop.time()
             try:
-                async with asyncio.timeout_at(max(deadline, loop.time() + _SHORTEST_DIAL)):
+                # Half of the time, so that a word that is lost leaves enough for the next server, or another try.
+                async with asyncio.timeout(max(min(left, max(_DIAL_TIMEOUT, left / 2)), _SHORTEST_DIAL)):
                     await self._prepare(link)
                 if not link.is_up:
                     raise NotSentError(f"{server.url} let us in and went away at once")
