@@ -99,7 +99,7 @@ def _tables(connection: NatsConnection) -> dict[str, int]:
         "requests": len(link._waiting) if link else 0,
         "streams": len(link._streams) + len(link._told) if link else 0,
         "deadlines": len(connection._deadlines._upheld),
-        "closing": len(link_module._CLOSING),
+        "closing": len(link_module._LEFT),
         "subscriptions": len(link._subscriptions) if link else 0,
         "hearers": len(link._hearers) if link else 0,
     }

@@ -41,10 +41,11 @@ _WATCH_EVERY = 0.5
 """Seconds between two looks at whether the driver still has its connection: it can close without saying so at once,
 stuck in flushing to a peer that does not read."""
 
-_MOST_UNSENT = 512 * 1024
-"""Bytes that may lie at the driver unsent; more waits here, where it can be taken back. What a lost link still holds is
-sent when a broker that only hung goes on: nobody can call it back from the driver, and even less from the kernel. The
-driver holds twice this at most, or two messages where these are larger: as much again may be stuck in its writing."""
+_MOST_UNCONFIRMED = 512 * 1024
+"""Bytes that may be under way without the broker having said that it has come so far; or one message that is larger.
+More waits here, where it can be taken back. What a lost link has handed over is taken in when a broker that only hung
+goes on: nobody can call it back from the driver, and even less from the kernel. What the driver says that it holds is
+not enough to go by: the event loop of Python 3.12.1 and 3.13.0 takes whatever the driver gives it, without a bound."""
 _ROOM_WITHIN = 5.0
 """Seconds that a message without a timeout of its own waits for that."""
 _LONGEST_PAUSE = 0.02
@@ -93,6 +94,7 @@ class Link:
         self._hearers: dict[str, list[Callable[[], None]]] = {}
         self._told: dict[object, tuple[tuple[str, ...], Callable[[AccessDeniedError], None]]] = {}
         self._queue = asyncio.Lock()
+        self._sent = self._confirmed = 0
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -323,8 +325,8 @@ class Link:
 
     async def _close(self, timeout: float) -> None:
         closing = asyncio.get_running_loop().create_task(self._client.close(), context=contextvars.Context())
-        _CLOSING.add(closing)
-        closing.add_done_callback(_closed, context=contextvars.Context())
+        _LEFT.add(closing)
+        closing.add_done_callback(_let_go, context=contextvars.Context())
         await asyncio.wait([closing], timeout=timeout)
 
     async def _publish(
@@ -341,6 +343,7 @@ class Link:
         self._check_up()
         if self._queue.locked() or not self._has_room(size):
             await self._wait_for_room(size, within)
+        self._sent += size
         try:
             await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
         except Exception as error:
@@ -351,23 +354,43 @@ class Link:
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
 
     def _has_room(self, size: int) -> bool:
-        unsent = self._client.pending_data_size
-        return not unsent or unsent + size <= _MOST_UNSENT
+        unconfirmed = self._sent - self._confirmed
+        return not unconfirmed or unconfirmed + size <= _MOST_UNCONFIRMED
 
     async def _wait_for_room(self, size: int, within: float) -> None:
-        """Queue until the driver may have a message; the driver does not say when, so it is asked again and again."""
-        pause = 0.0
+        """Queue until the broker has taken in what was sent before."""
         try:
             async with asyncio.timeout(within), self._queue:
                 while not self._has_room(size):
-                    await asyncio.sleep(pause)
-                    self._check_up()
-                    pause = min(pause * 2 + 0.001, _LONGEST_PAUSE)
+                    await self._confirm(within)
         except TimeoutError:
             raise NotSentError(
                 f"not sent: {self.server} has taken in nothing for {within:g} s. Is it overloaded or stopped?"
             ) from None
         self._check_up()
+
+    async def _confirm(self, within: float) -> None:
+        """Have the broker answer behind all that was sent so far."""
+        pause = 0.0
+        while self._client.pending_data_size:  # the driver's ping would overtake it; nobody says when it has gone
+            await asyncio.sleep(pause)
+            self._check_up()
+            pause = min(pause * 2 + 0.001, _LONGEST_PAUSE)
+        sent = self._sent
+        loop = asyncio.get_running_loop()
+        # A task, as the driver loses a cancellation that comes at the wrong moment.
+        asking = loop.create_task(self._client.flush(within), context=contextvars.Context())  # type: ignore[arg-type]
+        _LEFT.add(asking)
+        asking.add_done_callback(_let_go, context=contextvars.Context())
+        try:
+            await asyncio.wait([asking, self.lost], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asking.cancel()
+        self._check_up()
+        if not asking.done() or asking.cancelled() or asking.exception() is not None:
+            await asyncio.sleep(_LONGEST_PAUSE)
+            return
+        self._confirmed = max(self._confirmed, sent)
 
     def _check_up(self) -> None:
         if not self.is_up:
@@ -412,14 +435,14 @@ def _tasks_of(owners: set[int]) -> list[asyncio.Task[None]]:
     ]
 
 
-_CLOSING: set[asyncio.Task[None]] = set()
+_LEFT: set[asyncio.Task[None]] = set()
 """Held until they are done, as the loop does not."""
 
 
-def _closed(closing: asyncio.Task[None]) -> None:
-    _CLOSING.discard(closing)
-    if not closing.cancelled():
-        closing.exception()  # seen: whatever it is, the link is gone
+def _let_go(task: asyncio.Task[None]) -> None:
+    _LEFT.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen: whatever it is, who waited for it knows enough
 
 
 def _as_refused(subject: str) -> str:
