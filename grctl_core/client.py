@@ -20,6 +20,7 @@ from grctl_core.plugin_list import PluginList
 from grctl_core.plugins import plugins_of
 from grctl_core.protocols import Connection, OnConflict
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
+from grctl_core.secret import Secret
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -93,7 +94,7 @@ class WorkflowClient:
 
         Cancelling this call leaves the run alive. Arguments and errors are those of the two.
         """
-        handle = await self.start_workflow(
+        starting = self.start_workflow(
             workflow_type,
             workflow_id,
             workflow_input,
@@ -103,6 +104,8 @@ class WorkflowClient:
             request_timeout=request_timeout,
             retry=retry,
         )
+        del workflow_input  # no traceback is to show it
+        handle = await starting
         return await handle.result()
 
     async def start_workflow(
@@ -141,6 +144,8 @@ class WorkflowClient:
             DeliveryUnknownError: it may have been started, as the run that the error names.
 
         """
+        given = Secret(workflow_input)
+        del workflow_input  # no traceback is to show it
         if on_conflict not in _ON_CONFLICT:
             raise InvalidInputError(
                 f"on_conflict must be one of {', '.join(map(repr, _ON_CONFLICT))}, not {on_conflict!r}"
@@ -151,7 +156,7 @@ class WorkflowClient:
         timeout = self._timeout(request_timeout)
         call = StartCall(
             run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), workflow_type),
-            workflow_input=workflow_input,
+            workflow_input=given.reveal(),
             workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
             on_conflict=on_conflict,
             request_timeout=timeout,

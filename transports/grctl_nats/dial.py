@@ -20,6 +20,7 @@ from grctl_core.errors import (
     UnsupportedOperationError,
 )
 from grctl_core.ids import new_ulid
+from grctl_core.secret import Secret, without_frames
 from grctl_nats.link import Link
 from grctl_nats.settings import Server, Settings
 
@@ -141,7 +142,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if isinstance(error, GrctlError) or not isinstance(error, Exception):
             raise
         causes = [*complaints, error, *filter(None, [client.last_error])]
-        raise _explain(server, error, causes, timeout, encrypted=witness.used) from error
+        raise _explain(server, error, causes, timeout, encrypted=witness.used) from without_frames(error)
     return link
 
 
@@ -152,11 +153,13 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
     on. So it is given a token to ask for where none is needed too; an empty one is as good as none.
     """
 
-    def guarded(secret: str) -> Callable[[], str]:
+    def guarded(login: str) -> Callable[[], str]:
+        secret = Secret(login)
+
         def give_out() -> str:
             if (server.tls or settings.tls is not None) and not witness.used:
                 raise _no_tls(server)
-            return secret
+            return secret.reveal()
 
         return give_out
 

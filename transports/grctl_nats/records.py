@@ -49,6 +49,10 @@ class Record(msgspec.Struct, frozen=True):
     seq: int
     body: bytes
 
+    def __repr__(self) -> str:
+        """Show where it lies, never what is in it."""
+        return f"<Record {self.seq} of {self.subject}>"
+
 
 class StreamState(msgspec.Struct, frozen=True):
     """The stream at one moment.
