@@ -20,6 +20,7 @@ from grctl_core.errors import (
     UnsupportedOperationError,
 )
 from grctl_core.ids import new_ulid
+from grctl_core.safe_text import one_line
 from grctl_core.secret import Secret, without_frames
 from grctl_nats.link import Link
 from grctl_nats.settings import Server, Settings
@@ -30,6 +31,7 @@ _PING_EVERY = 10.0
 _PINGS_UNANSWERED = 2
 """After so many seconds without an answer to as many pings the connection counts as lost."""
 _CLOSE_WITHIN = 0.1
+_MOST_SAID = 300
 _REFUSED = ("authorization violation", "authentication", "revoked", "expired", "permissions")
 
 
@@ -213,7 +215,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
         text = str(cause).lower()
         if isinstance(cause, nats.errors.AuthorizationError) or any(word in text for word in _REFUSED):
             return AccessDeniedError(
-                f"{server.url} refuses the login ({str(cause).removeprefix('nats: ')}): check user and password, "
+                f"{server.url} refuses the login ({_said(cause).removeprefix('nats: ')}): check user and password, "
                 "token, credentials or nkey"
             )
     for cause in causes:
@@ -221,7 +223,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
         hung_up = encrypted and isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
         if isinstance(cause, ssl.SSLError) or hung_up:
             return UntrustedError(
-                f"no TLS connection to {server.url} came about: {cause}. The broker may want a "
+                f"no TLS connection to {server.url} came about: {_said(cause)}. The broker may want a "
                 "certificate from you: pass tls_cert= and tls_key="
             )
         if isinstance(cause, socket.gaierror):
@@ -242,3 +244,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
             "is it a NATS server, and not overloaded or stopped?"
         )
     return NotSentError(f"no connection to {server.url} came about: {error!r}")
+
+
+def _said(error: Exception) -> str:
+    return one_line(str(error), _MOST_SAID)

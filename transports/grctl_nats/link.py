@@ -24,6 +24,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
+from grctl_core.safe_text import one_line
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
@@ -49,6 +50,7 @@ _ROOM_WITHIN = 5.0
 """Seconds that a message without a timeout of its own waits for that."""
 _LONGEST_PAUSE = 0.02
 
+_MOST_SAID = 300  # characters of the broker's words on why it ends a connection
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
@@ -223,7 +225,7 @@ class Link:
 
         The driver hands the word on in lower case.
         """
-        text = text.lower()
+        text = one_line(text.lower())
         self.refusals.append(text)
         said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
         no_replies = f'"{self.inbox}.*"'.lower() in text  # no answer to anything can come
@@ -252,7 +254,7 @@ class Link:
         self.lost.set_result(None)
         if self._watchdog is not None:
             self._watchdog.cancel()
-        text = f"the connection to {self.server} was lost before the reply came ({why})"
+        text = f"the connection to {self.server} was lost before the reply came ({one_line(why, _MOST_SAID)})"
         for _, reply in self._waiting.values():
             if not reply.done():
                 reply.set_exception(DeliveryUnknownError(text, link=self.number))

@@ -18,6 +18,7 @@ from grctl_core.errors import (
 )
 from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
+from grctl_core.safe_text import one_line
 from grctl_nats import subjects, wire
 from grctl_nats.link import Link
 from grctl_nats.records import UNREADABLE, Records
@@ -29,6 +30,8 @@ __all__ = ["list_runs"]
 
 _BATCH = 256
 _NOTHING_LEFT = "404"
+_MOST_SAID = 300
+"""Characters of the broker's words that stand in an error."""
 _FORGOTTEN_AFTER_NS = 30_000_000_000
 """Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
 
@@ -85,10 +88,8 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                     pending = 0  # whatever the count said: records were purged meanwhile
                     break
                 if status is not None:
-                    raise ServerError(
-                        f"the broker does not go on with the list: {status} "
-                        f"{(message.headers or {}).get('Description', '')}".strip()
-                    )
+                    said = one_line(f"{status} {(message.headers or {}).get('Description', '')}", _MOST_SAID)
+                    raise ServerError(f"the broker does not go on with the list: {said}")
                 wanted -= 1
                 pending -= 1
                 info = sieve.take(message)
@@ -121,9 +122,8 @@ async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: flo
     try:
         said = json.loads(answer.data)
         if (trouble := said.get("error")) is not None:
-            raise ServerError(
-                f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
-            )
+            said_why = one_line(str(trouble.get("description")), _MOST_SAID)
+            raise ServerError(f"the broker refuses to list runs: {said_why}", code=trouble.get("code"))
         return int(said["num_pending"])
     except UNREADABLE as error:
         raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
