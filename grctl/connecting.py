@@ -32,4 +32,6 @@ async def connect(url: str, **options: object) -> Connection:
         AccessDeniedError: the login is refused.
 
     """
-    return await open_connection(url, options, _OURS)
+    opening = open_connection(url, options, _OURS)
+    del url, options  # no traceback is to show what is in them
+    return await opening

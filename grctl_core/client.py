@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, get_args, overload
 
@@ -20,6 +20,7 @@ from grctl_core.plugin_list import PluginList
 from grctl_core.plugins import plugins_of
 from grctl_core.protocols import Connection, OnConflict
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
+from grctl_core.secret import Secret
 from grctl_core.workflow_ref import TypedStart, WorkflowRef
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class WorkflowClient:
         Cancelling this call leaves the run alive. Arguments and errors are those of the two.
         """
         start: Any = self.start_workflow
-        handle: WorkflowHandle[Any] = await start(
+        starting: Awaitable[WorkflowHandle[Any]] = start(
             workflow_type,
             workflow_id,
             workflow_input,
@@ -130,6 +131,8 @@ class WorkflowClient:
             request_timeout=request_timeout,
             retry=retry,
         )
+        del workflow_input  # no traceback is to show it
+        handle = await starting
         return await handle.result()
 
     @overload
@@ -188,6 +191,8 @@ class WorkflowClient:
             DeliveryUnknownError: it may have been started, as the run that the error names.
 
         """
+        given = Secret(workflow_input)
+        del workflow_input  # no traceback is to show it
         if on_conflict not in _ON_CONFLICT:
             raise InvalidInputError(
                 f"on_conflict must be one of {', '.join(map(repr, _ON_CONFLICT))}, not {on_conflict!r}"
@@ -195,7 +200,7 @@ class WorkflowClient:
         if isinstance(workflow_type, WorkflowRef):
             if result_type is not PLAIN:
                 raise InvalidInputError("result_type is what the WorkflowRef says: leave it out")
-            workflow_type.check_input(workflow_input)
+            workflow_type.check_input(given.reveal())
             name, result_type = workflow_type.name, workflow_type.result_type
         else:
             if result_type is not PLAIN:
@@ -204,7 +209,7 @@ class WorkflowClient:
         timeout = self._timeout(request_timeout)
         call = StartCall(
             run=RunRef(check_id("workflow_id", workflow_id), new_ulid(), name),
-            workflow_input=workflow_input,
+            workflow_input=given.reveal(),
             workflow_timeout=optional_timedelta("workflow_timeout", workflow_timeout),
             on_conflict=on_conflict,
             request_timeout=timeout,

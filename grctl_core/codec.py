@@ -24,6 +24,10 @@ __all__ = ["check_type", "convert", "decode", "encode"]
 _may_hold_naive_datetime = re.compile(rb"[\xb3\xba]\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").search
 """msgspec silently writes a naive datetime as a string, of 19 or 26 bytes. Aware ones become msgpack timestamps."""
 
+_QUOTED_VALUE = re.compile(r"^(Invalid (?:enum )?value) .*?(?= - at `|$)", re.DOTALL)
+_MOST_SAID = 500
+"""Characters of a decoder's words: a path into a thousand levels is long."""
+
 
 def encode(name: str, value: object) -> bytes:
     """Encode a value.
@@ -36,21 +40,30 @@ def encode(name: str, value: object) -> bytes:
         InvalidInputError: something in it cannot be encoded; the message has the path to it.
 
     """
+    failure: InvalidInputError
     try:
         encoded = _encoder.encode(value)
     except RecursionError:
-        raise InvalidInputError(f"{name} is nested too deeply, or contains itself") from None
-    except Exception as error:
-        where, culprit, cause = _find_culprit(value, name, error)
-        raise InvalidInputError(f"{where} cannot be encoded ({type(culprit).__name__}): {cause}") from error
-    if _may_hold_naive_datetime(encoded) is not None:
-        path = _find_naive(value, name)
-        if path is not None:
-            raise InvalidInputError(
-                f"{path} is a datetime without a time zone: give it one, for example "
-                "datetime.now(UTC) or value.replace(tzinfo=UTC)"
-            )
-    return encoded
+        failure = InvalidInputError(f"{name} is nested too deeply, or contains itself")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is why this cannot be encoded
+        failure = _cannot_be_encoded(value, name, error)
+    else:
+        if _may_hold_naive_datetime(encoded) is None or (path := _find_naive(value, name)) is None:
+            return encoded
+        failure = InvalidInputError(
+            f"{path} is a datetime without a time zone: give it one, for example "
+            "datetime.now(UTC) or value.replace(tzinfo=UTC)"
+        )
+        del encoded
+    del value  # no traceback is to show it
+    raise failure
+
+
+def _cannot_be_encoded(value: object, name: str, error: Exception) -> InvalidInputError:
+    where, culprit, cause = _find_culprit(value, name, error)
+    failure = InvalidInputError(f"{where} cannot be encoded ({type(culprit).__name__}): {cause}")
+    failure.__cause__ = _bare(error)
+    return failure
 
 
 def decode(encoded: bytes, type: Any = Any) -> Any:
@@ -62,8 +75,10 @@ def decode(encoded: bytes, type: Any = Any) -> Any:
     """
     try:
         return _decoder(type).decode(encoded)
-    except Exception as error:  # pydantic and __post_init__ raise errors of their own
-        raise DecodeError(str(error)) from error
+    except Exception as error:  # noqa: BLE001 - pydantic and __post_init__ raise errors of their own
+        failure = _cannot_be_decoded(error)
+    del encoded  # no traceback is to show it
+    raise failure
 
 
 def check_type(name: str, type: Any) -> None:
@@ -88,8 +103,42 @@ def convert(value: Any, type: Any) -> Any:
     """
     try:
         return msgspec.convert(value, type, dec_hook=_decode_hook)
-    except Exception as error:
-        raise DecodeError(str(error)) from error
+    except Exception as error:  # noqa: BLE001
+        failure = _cannot_be_decoded(error)
+    del value
+    raise failure
+
+
+def _cannot_be_decoded(error: Exception) -> DecodeError:
+    """Return what to raise. Its message says where something is wrong and what was expected there, not what is there.
+
+    pydantic's errors quote the input, and msgspec's what is no value of an enum. Whatever quotes it is no cause either.
+    """
+    pydantic = sys.modules.get("pydantic")
+    quoted: Exception = error if error.__cause__ is None else error.__cause__  # type: ignore[assignment]
+    if pydantic is not None and isinstance(quoted, pydantic.ValidationError):
+        wrong = quoted.errors(include_url=False, include_context=False, include_input=False)
+        said = "; ".join(f"{'.'.join(map(str, each['loc'])) or quoted.title}: {each['msg']}" for each in wrong)
+        return DecodeError(_short_of(said))
+    failure = DecodeError(_short_of(_QUOTED_VALUE.sub(r"\1", str(error))))
+    failure.__cause__ = _bare(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    return failure
+
+
+def _short_of(said: str) -> str:
+    return said if len(said) <= _MOST_SAID else said[: _MOST_SAID - 1] + "…"
+
+
+def _bare(error: Exception) -> Exception | None:
+    """Return an error without the frames of this module, whose local variables hold the value; None where it holds it
+    itself.
+    """
+    if isinstance(error, UnicodeError):
+        return None
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return error.with_traceback(frames)
 
 
 def _is_model(type_: Any) -> bool:
@@ -153,7 +202,7 @@ def _parts(value: object, path: str) -> list[tuple[str, object]]:
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     if isinstance(value, AbstractSet):
-        return [(f"{path}{{{_short(item)}}}", item) for item in value]
+        return [(f"{path}{{{type(item).__name__}}}", item) for item in value]
     return [(f"{path}.{name}", part) for name, part in _attributes(value).items()]
 
 

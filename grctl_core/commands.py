@@ -142,3 +142,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes | None = None
     error: ReplyError | None = None
     link: int | None = None
+
+    def __repr__(self) -> str:
+        """Show what the server said, never the answer to a query."""
+        run = "" if self.run is None else f" with {self.run!r}"
+        return f"<Reply: {'success' if self.success else self.error!r}{run}>"

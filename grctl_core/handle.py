@@ -20,12 +20,13 @@ from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError, WorkflowFinishedError
 from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
-from grctl_core.ids import check_event_name
+from grctl_core.ids import check_event_name, check_query_name
 from grctl_core.operations import Operations
 from grctl_core.outcome import Outcome
 from grctl_core.protocols import Connection
 from grctl_core.run import RunInfo
 from grctl_core.run_end import RunEnd
+from grctl_core.secret import Secret
 from grctl_core.send_order import SendOrder
 
 if TYPE_CHECKING:
@@ -167,10 +168,12 @@ class WorkflowHandle(Generic[T]):
             DeliveryUnknownError: it may have arrived.
 
         """
+        given = Secret(payload)
+        del payload  # no traceback is to show it
         call = SendCall(
             run=self._run,
             event_name=check_event_name(event_name),
-            payload=payload,
+            payload=given.reveal(),
             check_event=check_event,
             idempotent=idempotent,
             request_timeout=self._timeout(request_timeout),
@@ -208,18 +211,17 @@ class WorkflowHandle(Generic[T]):
             RefusedError: there is no such query or run, or the handler failed.
 
         """
-        if not isinstance(query_name, str) or not query_name:
-            raise InvalidInputError("query_name must be a string that is not empty")
-        return await self._operations.query(
-            QueryCall(
-                run=self._run,
-                query_name=query_name,
-                arguments=arguments,
-                request_timeout=self._timeout(request_timeout),
-                retry=self._operations.check_retry(retry),
-                handle_state=self._state,
-            )
+        given = Secret(arguments)
+        del arguments  # no traceback is to show them
+        call = QueryCall(
+            run=self._run,
+            query_name=check_query_name(query_name),
+            arguments=given.reveal(),
+            request_timeout=self._timeout(request_timeout),
+            retry=self._operations.check_retry(retry),
+            handle_state=self._state,
         )
+        return await self._operations.query(call)
 
     async def describe(self, *, request_timeout: Duration | None = None, retry: object = DEFAULT_RETRY) -> RunInfo:
         """Ask the server for the run's present record; :attr:`run_info` has it from then on.

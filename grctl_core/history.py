@@ -48,6 +48,10 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
     encoded: bytes = b"\x80"
     extra: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        """Show what happened and to which run, never a payload."""
+        return f"<HistoryEvent {self.seq} {self.kind!r} of run {self.run_id!r} of workflow {self.wf_id!r}>"
+
     @property
     def data(self) -> dict[str, Any]:
         """The event's own map, decoded: the keys depend on the kind. Decoded again at each look.

@@ -8,7 +8,7 @@ import time
 
 from grctl_core.errors import InvalidInputError
 
-__all__ = ["MAX_ID_BYTES", "check_event_name", "check_id", "new_ulid"]
+__all__ = ["MAX_ID_BYTES", "check_event_name", "check_id", "check_query_name", "new_ulid"]
 
 MAX_ID_BYTES = 1024
 """Longest id accepted, in UTF-8 bytes. Servers break from 3,950 bytes on (docs/protocol.md, section 8, 4)."""
@@ -59,6 +59,13 @@ def check_event_name(value: object) -> str:
 
     """
     return _check_text("event_name", value)
+
+
+def check_query_name(value: object) -> str:
+    """Return ``value`` if it can be a query's name: as an event's, but not empty."""
+    if value == "":
+        raise InvalidInputError("query_name must be a string that is not empty")
+    return _check_text("query_name", value)
 
 
 def _check_text(name: str, value: object) -> str:

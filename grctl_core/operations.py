@@ -90,8 +90,12 @@ class Operations:
             timeout=call.workflow_timeout,
             created_at=datetime.now(UTC),
         )
-        encoded = None if call.workflow_input is None else encode("workflow_input", call.workflow_input)
-        command = StartCommand(wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
+        command = StartCommand(
+            wf_id=run.wf_id,
+            run=run,
+            input=None if call.workflow_input is None else encode("workflow_input", call.workflow_input),
+            created_at=run.created_at,
+        )
         attempts = StartAttempts(self._wire, call, command, self._bounds)
         for replaced in range(_REPLACEMENTS + 1):
             try:
@@ -159,8 +163,12 @@ class Operations:
 
     async def _send(self, call: SendCall) -> None:
         check = self._types.check_event if call.check_event and call.run.wf_type is not None else None
-        payload = None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload)
-        command = EventCommand(wf_id=call.run.wf_id, run=call.run, event_name=call.event_name, payload=payload)
+        command = EventCommand(
+            wf_id=call.run.wf_id,
+            run=call.run,
+            event_name=call.event_name,
+            payload=None if call.payload is None else encode(f"payload of event {call.event_name!r}", call.payload),
+        )
         attempts = SendAttempts(self._wire, call, command, check)
         await self._attempts(call, attempts.proceed, attempts.out_of_time)
 
@@ -196,9 +204,11 @@ class Operations:
             raise UnsupportedOperationError(
                 "this connection's server answers no queries: only the embedded engine does (memory://)"
             )
-        arguments = encode(f"arguments of query {call.query_name!r}", call.arguments) if call.arguments else None
         command = QueryCommand(
-            wf_id=call.run.wf_id, run_id=call.run.run_id, query_name=call.query_name, arguments=arguments
+            wf_id=call.run.wf_id,
+            run_id=call.run.run_id,
+            query_name=call.query_name,
+            arguments=encode(f"arguments of query {call.query_name!r}", call.arguments) if call.arguments else None,
         )
 
         async def ask(call: QueryCall) -> Any:
@@ -208,7 +218,7 @@ class Operations:
             try:
                 return None if reply.payload is None else decode(reply.payload)
             except DecodeError as error:
-                raise DecodeError(f"the answer to query {call.query_name!r} cannot be decoded: {error}") from error
+                raise DecodeError(f"the answer to query {call.query_name!r} cannot be decoded: {error}") from None
 
         return await self._attempts(call, ask)
 

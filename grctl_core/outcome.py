@@ -58,6 +58,10 @@ class EncodedOutcome(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorDetails | None = None
     reason: str = ""
 
+    def __repr__(self) -> str:
+        """Show ids and the status, never a result."""
+        return f"<EncodedOutcome of run {self.run.id} of workflow {self.run.wf_id!r}: {self.run.status}>"
+
 
 class Outcome(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """How a run ended: look at ``status``, or call :meth:`unwrap`.
@@ -128,5 +132,5 @@ def decode_outcome(encoded: EncodedOutcome, result_type: Any) -> Outcome[Any]:
             raise DecodeError(
                 f"workflow {encoded.run.wf_id!r} (run {encoded.run.id}) completed, but its result is not what "
                 f"result_type asks for: {error}"
-            ) from error
+            ) from error.__cause__
     return Outcome(status=status, run=encoded.run, result=result, error=encoded.error, reason=encoded.reason)

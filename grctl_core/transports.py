@@ -7,6 +7,7 @@ over, and the environment is scanned only for schemes that are not ours.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ from typing import TypeAlias
 from grctl_core.entry_points import find_entry_point
 from grctl_core.errors import InvalidInputError
 from grctl_core.protocols import Connection
+from grctl_core.secret import Secret, call
 
 __all__ = ["ENTRY_POINT_GROUP", "Opener", "open_connection"]
 
@@ -35,6 +37,12 @@ async def open_connection(url: str, options: Mapping[str, object], ours: Mapping
         InvalidInputError: no transport has the scheme, two claim it, or the transport has no such option.
 
     """
+    beginning = Secret(functools.partial(_begin_to_open, url, options, ours))
+    del url, options  # no traceback is to show what is in them
+    return await call(beginning)
+
+
+def _begin_to_open(url: str, options: Mapping[str, object], ours: Mapping[str, str]) -> Awaitable[Connection]:
     if not isinstance(url, str):
         raise InvalidInputError(f"url must be a string such as 'nats://localhost:4225', not {type(url).__name__}")
     scheme, separator, place = url.partition("://")
@@ -43,7 +51,7 @@ async def open_connection(url: str, options: Mapping[str, object], ours: Mapping
         raise InvalidInputError("url has no scheme: write for example 'memory://' or 'nats://localhost:4225'")
     opener = _load(ours[scheme]) if scheme in ours else _from_entry_points(scheme, ours)
     _check_options(scheme, opener, options)
-    return await opener(f"{scheme}://{place}", **options)
+    return opener(f"{scheme}://{place}", **options)
 
 
 def _load(target: str) -> Opener:

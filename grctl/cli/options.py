@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import click
@@ -46,11 +46,11 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only from c
 class Connecting:
     """Where to connect, and how; None for what was not given."""
 
-    server_url: str | None = None
+    server_url: str | None = field(default=None, repr=False)
     log_level: str | None = None
     context: str | None = None
     credentials: str | None = None
-    nkey: str | None = None
+    nkey: str | None = field(default=None, repr=False)
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None

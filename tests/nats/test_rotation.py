@@ -23,6 +23,7 @@ from grctl_core.errors import (
     DeliveryUnknownError,
     GrctlError,
     InvalidInputError,
+    NotDeliveredError,
     NotSentError,
 )
 from grctl_core.protocols import ConnectionEvent
@@ -61,8 +62,8 @@ async def until_it_says(connection: NatsConnection, *said: str) -> str:
             except NotSentError as error:
                 if all(part in str(error) for part in said):
                     return str(error)
-            except DeliveryUnknownError:
-                pass  # it was lost in this very moment
+            except (DeliveryUnknownError, NotDeliveredError):
+                pass  # it was lost in this very moment, or is about to be
             await asyncio.sleep(0.01)
 
 

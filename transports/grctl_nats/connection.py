@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import logging
 import os
 import socket
@@ -42,6 +43,7 @@ from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
 from grctl_core.run import RunFilter, RunInfo, RunRef
+from grctl_core.secret import Secret, call
 from grctl_core.wire import refusal
 from grctl_core.workflow_type import TypeInfo
 from grctl_nats import safeguards, subjects, wire
@@ -124,6 +126,9 @@ class NatsConnection:
             InvalidInputError, AccessDeniedError, ConnectionFailedError, UnsupportedOperationError: as :meth:`open`.
 
         """
+        reading = Secret(functools.partial(read_settings, servers, **options))
+        names_servers = servers is not None or options.get("context") is not None
+        del servers, options  # no traceback is to show what is in them
         loop = asyncio.get_running_loop()
         for other in [loop for loop in _shared if loop.is_closed()]:
             del _shared[other]
@@ -131,13 +136,13 @@ class NatsConnection:
         if shared is not None and not shared.is_usable():
             shared = None
         if shared is None:
-            settings = read_settings(servers, **options)
+            settings = call(reading)
             # An empty context, or the connection's tasks would keep the span of whoever happened to connect first.
             task = loop.create_task(cls._open(settings), name="grctl-connect", context=contextvars.Context())
             task.add_done_callback(_see, context=contextvars.Context())
             shared = _shared[loop] = _Shared(task, settings.servers)
-        elif servers is not None or options.get("context") is not None or servers_of_environment() is not None:
-            wanted = read_settings(servers, **options).servers
+        elif names_servers or servers_of_environment() is not None:
+            wanted = call(reading).servers
             if wanted != shared.servers:
                 warnings.warn(
                     f"Connection.connect() returned the connection to {_listed(shared.servers)} that is open in this "
@@ -168,7 +173,9 @@ class NatsConnection:
             UnsupportedOperationError: the broker has no JetStream, or no Ground Control.
 
         """
-        settings = read_settings(servers, **options)
+        reading = Secret(functools.partial(read_settings, servers, **options))
+        del servers, options  # no traceback is to show what is in them
+        settings = call(reading)
         opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
         try:
             return await asyncio.shield(opening)
@@ -285,14 +292,14 @@ class NatsConnection:
         return reply
 
     async def _exchange(self, command: Command, timeout: float) -> Reply:
-        body = wire.encode_command(command, self._sender)
+        body = memoryview(wire.encode_command(command, self._sender))  # its repr shows no byte of it
         headers = dict(command.headers) if command.headers else None
         link = self._uplink.link
         if self._safeguards.size_margin:
             safeguards.check_size(body, link.max_payload)
-        message = await link.request(subjects.command(command.wf_id), body, headers, timeout)
+        answer = (await link.request(subjects.command(command.wf_id), body, headers, timeout)).data
         try:
-            return wire.decode_reply(message.data, command, link.number)
+            return wire.decode_reply(answer, command, link.number)
         except DecodeError as error:
             raise DeliveryUnknownError(f"the server answered, but {error}", link=link.number) from error
 
@@ -547,4 +554,6 @@ def _listed(servers: Iterable[Any]) -> str:
 
 async def open_url(url: str, **options: Unpack[Options]) -> NatsConnection:
     """Open a connection by URL: the door's way in. Options as :meth:`NatsConnection.open`."""
-    return await NatsConnection.open(url, **options)
+    opening = NatsConnection.open(url, **options)
+    del url, options  # no traceback is to show what is in them
+    return await opening

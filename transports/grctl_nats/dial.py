@@ -20,8 +20,10 @@ from grctl_core.errors import (
     UnsupportedOperationError,
 )
 from grctl_core.ids import new_ulid
+from grctl_core.safe_text import one_line
+from grctl_core.secret import Secret, without_frames
 from grctl_nats.link import Link
-from grctl_nats.settings import Secret, Server, Settings
+from grctl_nats.settings import SecretSource, Server, Settings
 
 __all__ = ["UntrustedError", "dial"]
 
@@ -29,6 +31,7 @@ _PING_EVERY = 10.0
 _PINGS_UNANSWERED = 2
 """After so many seconds without an answer to as many pings the connection counts as lost."""
 _CLOSE_WITHIN = 0.1
+_MOST_SAID = 300
 _REFUSED = ("authorization violation", "authentication", "revoked", "expired", "permissions")
 
 
@@ -143,7 +146,7 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if isinstance(error, GrctlError) or not isinstance(error, Exception):
             raise
         causes = [*complaints, error, *filter(None, [client.last_error])]
-        raise _explain(server, error, causes, timeout, encrypted=witness.used) from error
+        raise _explain(server, error, causes, timeout, encrypted=witness.used) from without_frames(error)
     return link
 
 
@@ -154,11 +157,14 @@ def _login(server: Server, settings: Settings, witness: _Witness) -> dict[str, A
     on. So it is given a token to ask for where none is needed too; an empty one is as good as none.
     """
 
-    def guarded(secret: Secret) -> Callable[[], str]:
+    def guarded(login: SecretSource) -> Callable[[], str]:
+        secret = Secret(login)
+
         def give_out() -> str:
             if (server.tls or settings.tls is not None) and not witness.used:
                 raise _no_tls(server)
-            return secret if isinstance(secret, str) else _ask_for_secret(server, secret)
+            given = secret.reveal()
+            return given if isinstance(given, str) else _ask_for_secret(server, given)
 
         return give_out
 
@@ -226,7 +232,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
         text = str(cause).lower()
         if isinstance(cause, nats.errors.AuthorizationError) or any(word in text for word in _REFUSED):
             return AccessDeniedError(
-                f"{server.url} refuses the login ({str(cause).removeprefix('nats: ')}): check user and password, "
+                f"{server.url} refuses the login ({_said(cause).removeprefix('nats: ')}): check user and password, "
                 "token, credentials or nkey"
             )
     for cause in causes:
@@ -234,7 +240,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
         hung_up = encrypted and isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
         if isinstance(cause, ssl.SSLError) or hung_up:
             return UntrustedError(
-                f"no TLS connection to {server.url} came about: {cause}. The broker may want a "
+                f"no TLS connection to {server.url} came about: {_said(cause)}. The broker may want a "
                 "certificate from you: pass tls_cert= and tls_key="
             )
         if isinstance(cause, socket.gaierror):
@@ -255,3 +261,7 @@ def _explain(  # noqa: C901, PLR0911 - one cause after the other
             "is it a NATS server, and not overloaded or stopped?"
         )
     return NotSentError(f"no connection to {server.url} came about: {error!r}")
+
+
+def _said(error: Exception) -> str:
+    return one_line(str(error), _MOST_SAID)

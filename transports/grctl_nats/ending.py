@@ -9,6 +9,7 @@ from grctl_core.errors import DecodeError
 from grctl_core.history import TERMINAL_KINDS
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.run import RunInfo, RunStatus
+from grctl_core.safe_text import one_line
 from grctl_nats import subjects, wire
 from grctl_nats.records import Record, Records
 
@@ -24,6 +25,7 @@ _LATE_EVENTS = 8
 _BATCH_LENGTH = 16
 """Sequences before a terminal state record at which to look for the terminal event: they are in one batch."""
 _PAGE = 256
+_MOST_SAID = 500
 
 
 class _Ending(msgspec.Struct):
@@ -117,7 +119,10 @@ async def _anywhere(records: Records, info: RunInfo) -> EncodedOutcome | None:
 
 
 def _of_event(info: RunInfo, record: Record) -> EncodedOutcome | None:
-    event = wire.decode_event(record.body, record.seq)
+    try:
+        event = wire.decode_event(record.body, record.seq)
+    except DecodeError as error:
+        raise error.with_traceback(None) from None  # its frames hold what was to be decoded
     status = TERMINAL_KINDS.get(event.kind)
     if status is None or event.run_id != info.id or event.wf_id != info.wf_id:
         return None
@@ -128,7 +133,9 @@ def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutc
     try:
         ending = _decode_ending(encoded)
     except wire.UNDECODABLE as error:
-        raise DecodeError(f"how run {info.id} of workflow {info.wf_id!r} ended cannot be decoded: {error}") from error
+        del encoded  # no traceback is to show it
+        said = one_line(str(error), _MOST_SAID)
+        raise DecodeError(f"how run {info.id} of workflow {info.wf_id!r} ended cannot be decoded: {said}") from None
     if status is RunStatus.TERMINATED and ending.reason.startswith(TIMEOUT_REASON):
         status = RunStatus.TIMED_OUT
     result = bytes(ending.result) if status is RunStatus.COMPLETED else None

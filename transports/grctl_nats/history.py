@@ -100,9 +100,8 @@ def _decode(run: RunRef, record: Record) -> HistoryEvent:
     try:
         return wire.decode_event(record.body, record.seq)
     except DecodeError as error:
-        raise DecodeError(
-            f"event {record.seq} in the history of run {run.run_id} of workflow {run.wf_id!r}: {error}"
-        ) from error
+        said = f"event {record.seq} in the history of run {run.run_id} of workflow {run.wf_id!r}: {error}"
+    raise DecodeError(said)  # not from the other one, whose frames hold what was to be decoded
 
 
 async def _through_losses(uplink: Uplink, records: Records, read: Callable[[], Awaitable[T]], *, for_ever: bool) -> T:

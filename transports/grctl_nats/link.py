@@ -24,6 +24,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
+from grctl_core.safe_text import one_line
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
@@ -50,6 +51,7 @@ _ROOM_WITHIN = 5.0
 """Seconds that a message without a timeout of its own waits for that."""
 _LONGEST_PAUSE = 0.02
 
+_MOST_SAID = 300  # characters of the broker's words on why it ends a connection
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
@@ -161,12 +163,14 @@ class Link:
             self._end_pumps()
         return subscription
 
-    async def request(self, subject: str, body: bytes, headers: dict[str, str] | None, timeout: float) -> Msg:
+    async def request(
+        self, subject: str, body: bytes | memoryview, headers: dict[str, str] | None, timeout: float
+    ) -> Msg:
         """Send a request and return the one reply.
 
         Args:
             subject: where to.
-            body: what to send.
+            body: what to send; as a memoryview it is in no traceback that shows local variables.
             headers: message headers; None for none, as an empty map still costs a frame.
             timeout: seconds from the sending; as many again may go by before it, where the broker takes in nothing.
 
@@ -237,7 +241,7 @@ class Link:
 
         The driver hands the word on in lower case.
         """
-        text = text.lower()
+        text = one_line(text.lower())
         self.refusals.append(text)
         said = f"the broker {self.server} refuses: {text.removeprefix('nats: ')}. Have its administrator permit it"
         no_replies = _as_refused(f"{self.inbox}.*") in text  # no answer to anything can come
@@ -276,7 +280,7 @@ class Link:
         self.lost.set_result(None)
         if self._watchdog is not None:
             self._watchdog.cancel()
-        text = f"the connection to {self.server} was lost before the reply came ({why})"
+        text = f"the connection to {self.server} was lost before the reply came ({one_line(why, _MOST_SAID)})"
         for _, reply in self._waiting.values():
             if not reply.done():
                 reply.set_exception(DeliveryUnknownError(text, link=self.number))
@@ -330,7 +334,12 @@ class Link:
         await asyncio.wait([closing], timeout=timeout)
 
     async def _publish(
-        self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str, within: float = _ROOM_WITHIN
+        self,
+        subject: str,
+        body: bytes | memoryview,
+        headers: dict[str, str] | None,
+        reply_to: str,
+        within: float = _ROOM_WITHIN,
     ) -> None:
         size = len(body)
         if headers:
@@ -345,7 +354,12 @@ class Link:
             await self._wait_for_room(size, within)
         self._sent += size
         try:
-            await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
+            await self._client.publish(
+                subject,
+                body,  # type: ignore[arg-type]  # any bytes do
+                reply=reply_to,
+                headers=headers or None,
+            )
         except Exception as error:
             from nats.errors import BadHeaderError, BadSubjectError
 

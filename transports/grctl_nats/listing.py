@@ -19,6 +19,7 @@ from grctl_core.errors import (
 )
 from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
+from grctl_core.safe_text import one_line
 from grctl_nats import subjects, wire
 from grctl_nats.link import Link
 from grctl_nats.records import UNREADABLE, Records
@@ -30,6 +31,8 @@ __all__ = ["list_runs"]
 
 _BATCH = 256
 _NOTHING_LEFT = "404"
+_MOST_SAID = 300
+"""Characters of the broker's words that stand in an error."""
 _FORGOTTEN_AFTER_NS = 30_000_000_000
 """Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
 
@@ -110,10 +113,8 @@ async def _read(
             if status == _NOTHING_LEFT:
                 return  # whatever the count said: records were purged meanwhile
             if status is not None:
-                raise ServerError(
-                    f"the broker does not go on with the list: {status} "
-                    f"{(message.headers or {}).get('Description', '')}".strip()
-                )
+                said = one_line(f"{status} {(message.headers or {}).get('Description', '')}", _MOST_SAID)
+                raise ServerError(f"the broker does not go on with the list: {said}")
             place = message.metadata.sequence.consumer
             if place <= number:
                 continue  # it came twice
@@ -146,9 +147,8 @@ async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: flo
     try:
         said = json.loads(answer.data)
         if (trouble := said.get("error")) is not None:
-            raise ServerError(
-                f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
-            )
+            said_why = one_line(str(trouble.get("description")), _MOST_SAID)
+            raise ServerError(f"the broker refuses to list runs: {said_why}", code=trouble.get("code"))
         return int(said["num_pending"])
     except UNREADABLE as error:
         raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error

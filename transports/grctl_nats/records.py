@@ -18,6 +18,7 @@ from grctl_core.errors import (
     ServerError,
     UnsupportedOperationError,
 )
+from grctl_core.safe_text import one_line
 from grctl_nats.link import Link
 from grctl_nats.subjects import STREAM
 
@@ -30,6 +31,7 @@ _GET = f"$JS.API.DIRECT.GET.{STREAM}"
 _MOST_SUBJECTS = 256  # the broker answers 1,024 at most, and cuts by bytes; small pages keep both far away
 _PAGE_BYTES = 8 * 1024 * 1024  # the broker counts a little more than the bodies, and exceeds it by one message
 _FRAME = 256  # bytes of a request for several subjects, beside these
+_MOST_SAID = 300  # characters of the broker's words that stand in an error
 _NO_MESSAGE, _END_OF_BATCH = "404", "204"
 _NO_JETSTREAM = (10039, 10076)
 """The broker's own codes for: not for this account; not at all."""
@@ -50,6 +52,10 @@ class Record(msgspec.Struct, frozen=True):
     subject: str
     seq: int
     body: bytes
+
+    def __repr__(self) -> str:
+        """Show where it lies, never what is in it."""
+        return f"<Record {self.seq} of {self.subject}>"
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -149,7 +155,8 @@ class Records:
                         f"there is no Ground Control on the broker {self._link().server}: it has no stream "
                         f"{STREAM!r}. Start the server, or check the address"
                     )
-                raise ServerError(f"the broker refuses to show the stream: {trouble.get('description')}")
+                said = one_line(str(trouble.get("description")), _MOST_SAID)
+                raise ServerError(f"the broker refuses to show the stream: {said}")
             return StreamState(_time(said["created"]), _time(said["ts"]), int(said["state"]["last_seq"]))
         except UNREADABLE as error:
             raise DecodeError(f"the broker's word on the stream cannot be decoded: {error!r}") from error
@@ -221,8 +228,8 @@ def _record(message: Msg) -> Record | None:
     if status == _NO_MESSAGE:
         return None
     if status is not None:
-        description = headers.get("Description", "")
-        raise ServerError(f"the broker refuses to read the stream: {status} {description}", code=_number(status))
+        said = one_line(f"{status} {headers.get('Description', '')}", _MOST_SAID)
+        raise ServerError(f"the broker refuses to read the stream: {said}", code=_number(status))
     try:
         return Record(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
     except (KeyError, ValueError) as error:
@@ -230,7 +237,7 @@ def _record(message: Msg) -> Record | None:
 
 
 def _number(status: str) -> int | None:
-    return int(status) if status.isascii() and status.isdigit() else None
+    return int(status) if len(status) == 3 and status.isascii() and status.isdigit() else None
 
 
 def _time(text: str) -> datetime:

@@ -87,7 +87,7 @@ async def wait_until_begun(describe: Callable[[], Awaitable[RunInfo | None]], wi
     )
 
 
-def check_size(body: bytes, max_payload: int) -> None:
+def check_size(body: bytes | memoryview, max_payload: int) -> None:
     """Safeguard 4: refuse a command that the server would accept and never carry out.
 
     Raises:

@@ -18,7 +18,7 @@ from grctl_core.durations import Duration, to_seconds
 from grctl_core.errors import InvalidInputError
 from grctl_nats.safeguards import Safeguards
 
-__all__ = ["DEFAULT_SERVER", "Options", "Secret", "Server", "Settings", "read_settings", "servers_of_environment"]
+__all__ = ["DEFAULT_SERVER", "Options", "SecretSource", "Server", "Settings", "read_settings", "servers_of_environment"]
 
 DEFAULT_SERVER = "nats://localhost:4225"
 """Where a Ground Control server's own broker listens by default (docs/protocol.md, section 1)."""
@@ -52,7 +52,7 @@ class Server(msgspec.Struct, frozen=True):
         return f"<Server {self.url}>"
 
 
-Secret = str | Callable[[], str]
+SecretSource = str | Callable[[], str]
 """A password or token, or what returns the one to use: it is asked at each connect."""
 
 _TlsFiles = tuple[str | None, str | None, str | None]
@@ -79,8 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     servers: tuple[Server, ...]
     user: str | None = None
-    password: Secret | None = None
-    token: Secret | None = None
+    password: SecretSource | None = None
+    token: SecretSource | None = None
     credentials: str | None = None
     nkey: str | None = None
     nkey_file: str | None = None
