@@ -270,6 +270,9 @@ class WorkflowClient:
     ) -> AsyncIterator[RunInfo]:
         """Iterate over the stored runs, finished ones included, each once and in no particular order.
 
+        They come by pages: where what you do with each run takes long, take all of them first. A server holds a place
+        in its list for some minutes only.
+
         Args:
             workflow_type: only runs of this type.
             status: only runs with this status.

@@ -51,7 +51,8 @@ class Listener(msgspec.Struct, frozen=True):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # a handle's log context may be entered anywhere
-            asyncio.new_event_loop().call_exception_handler(said)
+            with contextlib.closing(asyncio.new_event_loop()) as loop:
+                loop.call_exception_handler(said)
         else:
             loop.call_exception_handler(said)
 

@@ -18,6 +18,7 @@ from grctl.timeline import Timeline, TimelineView
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import Outcome
 from grctl_core.run import RunInfo
+from grctl_nats.tasks import end_tasks
 
 __all__ = ["Watched", "watch"]
 
@@ -115,7 +116,6 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
                 if not collecting.done():
                     await asyncio.wait([collecting], timeout=calm_down)
     finally:
-        collecting.cancel()
-        await asyncio.wait([collecting])
+        await end_tasks(collecting)
     collecting.result()  # raises what the history ended in
     console.print(view(complete=True))

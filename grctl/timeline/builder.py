@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from grctl.timeline.model import Attempt, Mark, MarkKind, Span, SpanKind, SpanStatus
 from grctl.timeline.reading import Body, moment, shifted
+from grctl.timeline.units import duration_text
 from grctl_core.history import TERMINAL_KINDS, HistoryEvent
 from grctl_core.run import RunStatus
 
@@ -126,7 +127,7 @@ class Builder:
         then = body.text("timeout_step_name")
         self._wait = Span(kind=SpanKind.WAIT, name=then, start=at, seq=event.seq)
         if limit:
-            self._wait.detail = f"timeout {limit}" + (f", then step {then}" if then else "")
+            self._wait.detail = f"timeout {duration_text(limit)}" + (f", then step {then}" if then else "")
         self.spans.append(self._wait)
         self._idle_since = None
 

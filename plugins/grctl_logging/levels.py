@@ -7,8 +7,9 @@ import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from grctl_core.calls import Call, CommandCall
+from grctl_core.calls import Call, CommandCall, ResultCall
 from grctl_core.errors import (
+    ConnectionClosedError,
     InvalidInputError,
     WorkflowAlreadyRunningError,
     WorkflowFinishedError,
@@ -31,7 +32,7 @@ LEVEL_NAMES: Mapping[int, str] = MappingProxyType(
 DEFAULT_LEVELS: Mapping[str, int] = MappingProxyType(
     {
         "change": logging.INFO,  # a start, send, cancel or terminate is done
-        "look": logging.DEBUG,  # a describe, query or result is done, or was given up
+        "look": logging.DEBUG,  # a describe, query or result is done, or was given up, also by closing the connection
         "refused": logging.INFO,  # an everyday no: not found, already running, finished; the caller deals with it
         "invalid": logging.WARNING,  # the caller passed something wrong; nothing was sent
         "given_up": logging.WARNING,  # the caller cancelled a change, which may have been carried out
@@ -82,6 +83,8 @@ def kind_of_error(call: Call, error: BaseException) -> str:
         return "refused"
     if isinstance(error, InvalidInputError):
         return "invalid"
+    if isinstance(error, ConnectionClosedError) and isinstance(call, ResultCall):
+        return "look"  # the program closes its connection, as at each of its ends: thousands may wait over it
     if isinstance(error, asyncio.CancelledError):
         kind = kind_of_success(call)
         return "given_up" if kind == "change" else kind

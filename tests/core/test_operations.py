@@ -176,12 +176,12 @@ async def test_a_slow_terminate_takes_nothing_from_the_time_for_the_end(
     taken: ScriptedConnection, client: WorkflowClient
 ) -> None:
     async def slowly() -> Any:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         asyncio.get_running_loop().call_later(0.01, taken.end, OTHER_RUN, "terminated")
         return OK
 
     taken.script("run.terminate", lambda _: slowly())
-    await client.start_workflow("Order", "order-1", on_conflict="terminate", request_timeout=0.1)
+    await client.start_workflow("Order", "order-1", on_conflict="terminate", request_timeout=0.5)
     assert taken.kinds[-1] == "start"
 
 

@@ -842,6 +842,27 @@ class TestLogContext:
             assert entered == ["in"]
         assert [message.split(":")[0] for message in said] == ["plugin 'raises'", "plugin 'nothing'", "plugin 'leaves'"]
 
+    async def test_nor_what_goes_wrong_outside_an_event_loop(
+        self, connection: ScriptedConnection, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = client_with(connection, plugin("raises", grctl_log_context=lambda self: 1 / 0))
+        handle = await client.start_workflow("Order", "order-1")
+        made: list[asyncio.AbstractEventLoop] = []
+        make = asyncio.new_event_loop
+
+        def make_one() -> asyncio.AbstractEventLoop:
+            made.append(make())
+            return made[-1]
+
+        def work() -> None:
+            with handle.log_context():
+                pass
+
+        monkeypatch.setattr(asyncio, "new_event_loop", make_one)
+        await asyncio.to_thread(work)
+        assert "plugin 'raises': grctl_log_context raised ZeroDivisionError" in caplog.text
+        assert [loop.is_closed() for loop in made] == [True]
+
     async def test_without_one_it_does_nothing(self, client: WorkflowClient) -> None:
         handle = await client.start_workflow("Order", "order-1")
         with handle.log_context():

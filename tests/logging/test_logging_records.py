@@ -13,6 +13,7 @@ from grctl_core.client import WorkflowClient
 from grctl_core.commands import ErrorCode, Reply
 from grctl_core.errors import (
     AccessDeniedError,
+    ConnectionClosedError,
     DeliveryUnknownError,
     GrctlError,
     InvalidInputError,
@@ -174,6 +175,18 @@ async def test_a_wait_that_the_caller_gave_up_is_nothing(client, caplog) -> None
         await handle.result(timeout=0.001)
     (record,) = records(caplog)
     assert (record.levelno, record.operation, record.result) == (DEBUG, "result", "CancelledError")
+
+
+async def test_a_wait_that_closing_the_connection_ends_is_nothing(client, connection, caplog) -> None:
+    handle = await client.start_workflow("Order", "order-7")
+    waiting = asyncio.create_task(handle.outcome())
+    await settle()
+    caplog.clear()
+    connection.fail_watches(ConnectionClosedError("the connection was closed"))
+    with pytest.raises(ConnectionClosedError):
+        await waiting
+    (record,) = records(caplog)
+    assert (record.levelno, record.operation, record.result) == (DEBUG, "result", "ConnectionClosedError")
 
 
 async def test_a_retry_has_a_record_of_its_own(client, connection, caplog) -> None:

@@ -207,10 +207,19 @@ async def test_a_consumer_that_vanishes_is_no_end_of_the_list(server, connection
         await anext(runs)
         names = (await server.api(f"CONSUMER.NAMES.{subjects.STREAM}", {}))["consumers"]
         await server.api(f"CONSUMER.DELETE.{subjects.STREAM}.{names[0]}")
-        with pytest.raises(ServerError, match="does not go on with the list"):
+        with pytest.raises(ServerError, match=r"does not go on with the list.*Take all runs first"):
             async with asyncio.timeout(20):
                 async for _ in runs:
                     pass
+
+
+async def test_a_caller_may_take_minutes_for_a_page(server, connection):
+    await server.put_many([stored(new_run(f"w{n}")) for n in range(1_000)])
+    async with contextlib.aclosing(connection.list_runs(ALL)) as runs:
+        await anext(runs)
+        (consumer,) = (await server.api(f"CONSUMER.NAMES.{subjects.STREAM}", {}))["consumers"]
+        config = (await server.api(f"CONSUMER.INFO.{subjects.STREAM}.{consumer}"))["config"]
+    assert timedelta(microseconds=config["inactive_threshold"] / 1_000) >= timedelta(minutes=10)
 
 
 async def test_records_that_are_purged_meanwhile(server, connection):

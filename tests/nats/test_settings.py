@@ -91,6 +91,7 @@ class TestServers:
             ("ws://a", "'ws://': nats:// and tls://"),
             ("nats://", "names no host"),
             ("nats://:4222", "names no host"),
+            ("nats://:secret@a", "a password and no user"),
             ("nats://a:x", "is no URL"),
             ("nats://a:99999", "is no URL"),
             ("nats://a:-1", "is no URL"),

@@ -17,6 +17,7 @@ from grctl_core.errors import (
     DeliveryUnknownError,
     NotDeliveredError,
     NotSentError,
+    UnsupportedOperationError,
     WorkflowNotFoundError,
 )
 from grctl_core.outcome import EncodedOutcome
@@ -318,6 +319,24 @@ async def test_connecting_begins_before_the_server():
         async with asyncio.timeout(20):
             connection = await opening
         await connection.close()
+
+
+async def test_a_last_try_that_was_cut_short_hides_nothing(monkeypatch):
+    """It has a tenth of a second: of a far broker it would say that it says nothing."""
+    tries = []
+
+    async def dial(server, settings, timeout):
+        tries.append(timeout)
+        if len(tries) == 1:
+            raise UnsupportedOperationError("it has no stream")
+        await asyncio.sleep(timeout)
+        raise ConnectionFailedError("it says nothing")
+
+    monkeypatch.setattr(uplink_module, "dial", dial)
+    with pytest.raises(UnsupportedOperationError):
+        async with asyncio.timeout(20):
+            await NatsConnection.open("nats://far", connect_timeout=0.3)
+    assert len(tries) > 1
 
 
 @pytest.mark.parametrize("kind", ["nobody", "silent", "frozen"])

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["list_runs"]
 
 _BATCH = 256
-_NOTHING_LEFT = "404"
+_NOTHING_LEFT, _NOBODY_THERE = "404", "503"
 _MOST_SAID = 300
 """Characters of the broker's words that stand in an error."""
-_FORGOTTEN_AFTER_NS = 30_000_000_000
-"""Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
+_FORGOTTEN_AFTER_SECONDS = 600
+"""Seconds without a pull after which the broker drops the consumer, should we not live to delete it. So long may a
+caller take for a page, too, who does something with each run: between two pages nothing of ours runs."""
 
 
 async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
@@ -112,6 +113,12 @@ async def _read(
             status = (message.headers or {}).get("Status")
             if status == _NOTHING_LEFT:
                 return  # whatever the count said: records were purged meanwhile
+            if status == _NOBODY_THERE:
+                raise ServerError(
+                    "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken for "
+                    f"{_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do with "
+                    "each of them takes long"
+                )
             if status is not None:
                 said = one_line(f"{status} {(message.headers or {}).get('Description', '')}", _MOST_SAID)
                 raise ServerError(f"the broker does not go on with the list: {said}")
@@ -135,7 +142,7 @@ async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: flo
         "deliver_policy": "last_per_subject",
         "ack_policy": "none",
         "filter_subject": f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info",
-        "inactive_threshold": _FORGOTTEN_AFTER_NS,
+        "inactive_threshold": _FORGOTTEN_AFTER_SECONDS * 1_000_000_000,
         "mem_storage": True,
         "num_replicas": 1,
     }

@@ -281,6 +281,8 @@ def _read_server(text: str) -> Server:
         host, port, user, password = parts.hostname, parts.port, parts.username, parts.password
     except ValueError:  # its text may hold a password that was taken for a port
         raise InvalidInputError(f"a server address is no URL, or its port no number up to 65535: {example}") from None
+    if password and not user:
+        raise InvalidInputError("a server address has a password and no user: write nats://user:password@host:port")
     behind = parts.path + parts.query + parts.fragment
     if "@" in behind:  # what looks like the host may be the beginning of a login
         raise InvalidInputError(

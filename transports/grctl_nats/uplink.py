@@ -93,22 +93,26 @@ class Uplink:
 
         Raises:
             AccessDeniedError, InvalidInputError, UntrustedError: at once; trying again would not help.
-            ConnectionFailedError, UnsupportedOperationError: what failed last, when the time is over.
+            ConnectionFailedError, UnsupportedOperationError: what failed last, when the time is over; not a try that
+                was cut short by that, where there was another one.
 
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.connect_timeout
         pause = _FIRST_PAUSE
+        failure: GrctlError | None = None
         while True:
             try:
                 link = self._take(await self._dial_any(deadline))
                 break
             except (AccessDeniedError, InvalidInputError, UntrustedError):
                 raise
-            except GrctlError:
+            except GrctlError as error:
                 left = deadline - loop.time()
-                if left <= _LAST_TRY:
-                    raise
+                if left > 0 or failure is None:  # else it was cut short: the last try may have a tenth of a second
+                    failure = error
+            if left <= _LAST_TRY:
+                raise failure
             await asyncio.sleep(min(pause * random.uniform(0.5, 1.0), max(left - _LAST_TRY, 0)))
             pause = min(pause * 2, _LONGEST_PAUSE)
         self._keeper = loop.create_task(self._keep_up(link), name="grctl-nats-uplink")
