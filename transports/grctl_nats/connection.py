@@ -36,6 +36,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
@@ -78,7 +79,7 @@ class NatsConnection:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._safeguards = settings.safeguards
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop("a connection")
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners: list[ConnectionListener] = []
         self._slots = asyncio.Semaphore(settings.max_in_flight)
@@ -122,7 +123,7 @@ class NatsConnection:
             InvalidInputError, AccessDeniedError, ConnectionFailedError, UnsupportedOperationError: as :meth:`open`.
 
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop("a connection")
         for other in [loop for loop in _shared if loop.is_closed()]:
             del _shared[other]
         shared = _shared.get(loop)
@@ -167,7 +168,7 @@ class NatsConnection:
 
         """
         settings = read_settings(servers, **options)
-        opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
+        opening = running_loop("a connection").create_task(cls._open(settings), context=contextvars.Context())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -484,7 +485,7 @@ class NatsConnection:
         self._check_loop()
 
     def _check_loop(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
+        if running_loop("a connection") is not self._loop:
             raise EventLoopError(
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "
                 "event loop, or stay in one asyncio.run()"
