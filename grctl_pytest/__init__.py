@@ -13,7 +13,7 @@ pytest-asyncio in both modes, with anyio's plugin (on asyncio), and with none of
 Where a test fails its report has the timelines of its runs.
 
 pytest imports this module in every run of every project that has this library installed, so it imports nothing but
-pytest. It stands beside package ``grctl``, as that would be imported with it. PYTEST_DONT_REWRITE
+pytest. It stands beside package ``grctl``, as that would be imported with it.
 """
 
 from __future__ import annotations

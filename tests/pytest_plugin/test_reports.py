@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from project import run_pytest
+
+ROOT = Path(__file__).parents[2]
 
 TESTS = """\
 from grctl_engine.engine import Engine
@@ -88,6 +93,15 @@ def test_a_report_has_the_timelines_of_its_runs(tmp_path):
     assert "Order passes" not in said
     assert "Order expected" not in said
     assert said.endswith("exit code 1"), said
+
+
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("**/grctl*/__init__.py") if ".venv" not in path.parts)
+
+
+@pytest.mark.parametrize("name", [name for name in PACKAGES if name not in {"grctl_pytest", "grctl_audit"}])
+def test_a_package_that_was_imported_before_pytest_is_no_warning(name):
+    """As by opentelemetry-instrument: pytest wants to rewrite each of a distribution that has a plugin."""
+    assert "PYTEST_DONT_REWRITE" in (importlib.import_module(name).__doc__ or "")
 
 
 def test_pytest_alone_loads_nothing_but_the_plugin(tmp_path):
