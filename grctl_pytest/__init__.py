@@ -66,10 +66,13 @@ def grctl_dev_server(request: pytest.FixtureRequest, grctl_workflows: Iterable[W
     from grctl.dev_server.broker import find_executable
     from grctl.testing import DevServerError, DevServerThread
 
+    missing = ""
     try:
         find_executable()
     except DevServerError as error:
-        pytest.fail(str(error), pytrace=False)
+        missing = str(error)
+    if missing:  # outside of the handler, or the report would show its error too
+        pytest.fail(missing, pytrace=False)
     server = DevServerThread(grctl_workflows)
     request.node.stash.setdefault(_reported, []).append(server)
     yield server
@@ -81,7 +84,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show the runs of a test that failed."""
     report = yield
     if report.failed and report.when != "teardown":
-        width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((100, 24)).columns))
+        width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
         for engine in item.stash.get(_reported, ()):
             try:
                 text = engine.report(width)

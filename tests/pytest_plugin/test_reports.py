@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -102,21 +100,3 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("**/grctl*/__init__.py"
 def test_a_package_that_was_imported_before_pytest_is_no_warning(name):
     """As by opentelemetry-instrument: pytest wants to rewrite each of a distribution that has a plugin."""
     assert "PYTEST_DONT_REWRITE" in (importlib.import_module(name).__doc__ or "")
-
-
-def test_pytest_alone_loads_nothing_but_the_plugin(tmp_path):
-    """Our packages stay as they are for those who use pytest for something else, their coverage too."""
-    (tmp_path / "test_nothing.py").write_text(
-        "import sys\n\n\ndef test_it():\n"
-        "    assert {name for name in sys.modules if name.startswith('grctl')} == {'grctl_pytest'}\n",
-        encoding="utf-8",
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:anyio", "-p", "no:asyncio", "-p", "no:hypothesispytest"]
-    done = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout
-
-
-def test_fixtures_are_described(tmp_path):
-    said = run_pytest(tmp_path, "", "--fixtures", "-p", "no:asyncio", "-p", "no:anyio")
-    for name in ("grctl_workflows", "grctl_engine", "grctl_client", "grctl_dev_server"):
-        assert f"\n{name} -- " in said, said
