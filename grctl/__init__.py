@@ -5,6 +5,8 @@
 >>> client = grctl.Client(connection=connection)
 
 Every public name is here, and loads what it needs when it is first used.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest is, which marks all packages of a plugin's distribution.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 from grctl_core.errors import EventLoopError
@@ -14,15 +15,32 @@ def running_loop(what: str) -> asyncio.AbstractEventLoop:
     """Return the running event loop.
 
     Raises:
-        EventLoopError: there is none; the message says that ``what`` needs one.
+        EventLoopError: there is none; the message says that ``what`` needs one. In trio it says how to get one.
 
     """
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
+        if _in_trio():
+            raise EventLoopError(
+                f"grctl-client runs on asyncio, and this is trio: {what} cannot be used here. With anyio choose its "
+                "backend 'asyncio', which is the default: anyio.run(main); in its tests let the fixture anyio_backend "
+                "return 'asyncio'. In a program of trio's own give it a thread: "
+                "await trio.to_thread.run_sync(asyncio.run, main())"
+            ) from None
         raise EventLoopError(
             f"no event loop is running here: use {what} in the event loop of its connection, inside an 'async def'"
         ) from None
+
+
+def _in_trio() -> bool:
+    """Whether trio runs in this thread. Where nobody has imported it it does not."""
+    trio: Any = sys.modules.get("trio")
+    try:
+        trio.lowlevel.current_task()
+    except (AttributeError, RuntimeError):  # no trio, one that is half imported; or it does not run
+        return False
+    return True
 
 
 class CurrentTask:

@@ -1,6 +1,8 @@
 """The embedded engine: workflow definitions, the state machine of a run, and the executor of steps.
 
 It has the server's semantics (docs/protocol.md, section 6) and knows no transport.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest is, which marks all packages of a plugin's distribution.
 """
 
 from grctl_engine.child import ChildHandle, ChildOutcome

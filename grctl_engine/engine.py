@@ -29,6 +29,7 @@ from grctl_core.errors import (
     UnsupportedOperationError,
     WorkflowNotFoundError,
 )
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunFilter, RunInfo, RunRef, RunStatus
@@ -378,7 +379,7 @@ class Engine:
     def _check_usable(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise _closed_error()
-        loop = asyncio.get_running_loop()
+        loop = running_loop("an engine")
         if self._loop is not loop:
             if self._loop is not None:
                 raise EventLoopError(

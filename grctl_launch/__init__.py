@@ -2,6 +2,8 @@
 
 The server's own SDK overwrites that package's files; then this says so in one line, where an import would end in a
 traceback or in another's code.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest is, which marks all packages of a plugin's distribution.
 """
 
 from __future__ import annotations

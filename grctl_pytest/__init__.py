@@ -13,7 +13,7 @@ pytest-asyncio in both modes, with anyio's plugin (on asyncio), and with none of
 Where a test fails its report has the timelines of its runs.
 
 pytest imports this module in every run of every project that has this library installed, so it imports nothing but
-pytest. It stands beside package ``grctl``, as that would be imported with it. PYTEST_DONT_REWRITE
+pytest. It stands beside package ``grctl``, as that would be imported with it.
 """
 
 from __future__ import annotations
@@ -66,10 +66,13 @@ def grctl_dev_server(request: pytest.FixtureRequest, grctl_workflows: Iterable[W
     from grctl.dev_server.broker import find_executable
     from grctl.testing import DevServerError, DevServerThread
 
+    missing = ""
     try:
         find_executable()
     except DevServerError as error:
-        pytest.fail(str(error), pytrace=False)
+        missing = str(error)
+    if missing:  # outside of the handler, or the report would show its error too
+        pytest.fail(missing, pytrace=False)
     server = DevServerThread(grctl_workflows)
     request.node.stash.setdefault(_reported, []).append(server)
     yield server
@@ -81,7 +84,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show the runs of a test that failed."""
     report = yield
     if report.failed and report.when != "teardown":
-        width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((100, 24)).columns))
+        width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size().columns))
         for engine in item.stash.get(_reported, ()):
             try:
                 text = engine.report(width)

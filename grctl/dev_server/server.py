@@ -24,6 +24,7 @@ from grctl.dev_server.stream import StreamState, ensure_stream
 from grctl.dev_server.temporary import TemporaryFolder
 from grctl.dev_server.writer import Writer
 from grctl_core.errors import InvalidInputError
+from grctl_core.event_loop import running_loop
 from grctl_core.outcome import EncodedOutcome
 from grctl_engine.clock import Clock, SystemClock
 from grctl_engine.definition import Workflow
@@ -139,6 +140,7 @@ class DevServer:
             DevServerError: it cannot; the text says why.
 
         """
+        running_loop("a DevServer")  # before there is a process that would have to be ended
         # In a task of its own, as the driver may lose a cancellation that meets it while it connects.
         starting = asyncio.create_task(self._start(), name="grctl-dev-start")
         try:

@@ -12,7 +12,7 @@ from grctl.testing.run_report import runs_report
 from grctl.testing.time_mover import TimeMover
 from grctl_core.client import WorkflowClient
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
-from grctl_core.errors import EventLoopError
+from grctl_core.errors import EventLoopError, WorkflowTypeNotRegisteredError
 from grctl_core.event_loop import running_loop
 from grctl_core.handle import WorkflowHandle
 from grctl_core.ids import new_ulid
@@ -99,12 +99,16 @@ class ManualEngine:
         await self.engine.close(0)
 
     def close_in_its_loop(self) -> None:
-        """Do what :meth:`close` does, where no event loop is running: in the one that the engine was used in.
+        """Do what :meth:`close` does, outside of an ``async def``: in the event loop that the engine was used in.
 
-        Where that one is closed, what ran in it has gone with it.
+        Where that one is closed what ran in it has gone with it. Where one is running nothing is done.
         """
         loop = self.engine.event_loop
-        if loop is not None and not loop.is_closed() and not loop.is_running():
+        if loop is None or loop.is_closed():
+            return
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
             loop.run_until_complete(self.close())
 
     def host(self, *workflows: Workflow) -> None:
@@ -148,13 +152,17 @@ class ManualEngine:
         if isinstance(workflow_type, Workflow):
             self.host(workflow_type)
             workflow_type = workflow_type.workflow_type
-        handle = await self.client.start_workflow(
-            workflow_type,
-            workflow_id or f"test-{new_ulid()}",
-            workflow_input,
-            workflow_timeout,
-            result_type=result_type,
-        )
+        name = f"test-{new_ulid()}" if workflow_id is None else workflow_id
+        try:
+            handle = await self.client.start_workflow(
+                workflow_type, name, workflow_input, workflow_timeout, result_type=result_type
+            )
+        except WorkflowTypeNotRegisteredError as error:
+            error.add_note(
+                f"This engine hosts {', '.join(self.engine.workflow_types) or 'nothing'}. The fixture grctl_workflows "
+                "returns what it hosts, and host() adds to it"
+            )
+            raise
         await self.settle()
         return EngineRun(self, handle)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from grctl_engine.clock import ManualClock
 from grctl_engine.engine import Engine
@@ -31,6 +31,7 @@ class TimeMover:
         self._engine = engine
         self._clock = clock
         self.patience = patience
+        self._turn = asyncio.Lock()
 
     async def move_until(self, done: Callable[[], bool], within: timedelta | None) -> None:
         """Go from one moment at which something is due to the next, until it is done.
@@ -42,24 +43,30 @@ class TimeMover:
         """
         began = self._clock.now()
         for _ in range(MOST_MOVES):
-            await self._rest(done)
-            if done():
-                return
-            due = self._clock.next_due
-            if due is None:
-                raise TimeoutError(
-                    f"time was moved by {self._clock.now() - began}, and what was awaited has not come: no timer is "
-                    "left that could bring anything about"
-                )
-            if within is not None and due - began > within:
-                if self._clock.now() < began + within:
-                    await self._clock.advance(began + within - self._clock.now())
-                raise TimeoutError(f"time was moved by {within}, and what was awaited has not come")
-            await self._clock.advance_to_next()
+            # One after the other, or one of two that wait would move on when the other's move has brought its end.
+            async with self._turn:
+                await self._rest(done)
+                if done():
+                    return
+                await self._move(began, within)
         raise TimeoutError(
             f"time was moved {MOST_MOVES:,} times, by {self._clock.now() - began} in all, and what was awaited has not "
             "come: does a workflow wake up again and again? Bound it with within="
         )
+
+    async def _move(self, began: datetime, within: timedelta | None) -> None:
+        """Go to the next moment at which something is due, if that is within what is allowed."""
+        due = self._clock.next_due
+        if due is None:
+            raise TimeoutError(
+                f"time was moved by {self._clock.now() - began}, and what was awaited has not come: no timer is left "
+                "that could bring anything about"
+            )
+        if within is not None and due - began > within:
+            if self._clock.now() < began + within:
+                await self._clock.advance(began + within - self._clock.now())
+            raise TimeoutError(f"time was moved by {within}, and what was awaited has not come")
+        await self._clock.advance_to_next()
 
     async def _rest(self, done: Callable[[], bool]) -> None:
         """Wait until time has to move, or it is done."""

@@ -4,12 +4,13 @@ From the comment ``<!-- workshop -->`` on, a page is a row of files to write and
 
 - A block after ``<!-- file: name -->`` is saved under that name, in the folder that the commands have come to.
 - Each ``$ `` line of a ```console block is typed into one shell, and must succeed and show what stands below it
-  (``...`` stands for anything, and the width of blanks does not count).
+  (``...`` stands for anything, and the width of blanks does not count; how long something took, as pytest says it, is
+  what it was for the author, and is not compared).
 - There is nothing else: a block that would not be run is an error.
 
 The shell gets what is installed here instead of the network, as a package index cannot be relied on in tests: ``pip``
 finds what it is to install already there (by PYTHONPATH), and builds with what is there. A new environment gets that
-pip too instead of a copy of its own, which takes seconds to make.
+pip too instead of a copy of its own, which takes seconds to make. pytest has the plugins alone that were installed.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_blocks import ROOT, PageError
 
+from grctl.dev_server.broker import find_executable
 from grctl_core import __version__
 
 __all__ = ["File", "Typed", "follow", "is_workshop", "read_workshop"]
 
 MARKER = "<!-- workshop -->"
 SECONDS = 120
+_PYTEST_PLUGINS = {"grctl-client": "grctl_pytest", "pytest-asyncio": "pytest_asyncio.plugin"}
 _FENCE = re.compile(r"```(?P<language>\w*)")
+_DURATION = re.compile(r"\b\d+\.\d\ds\b")
 _FILE = re.compile(r"<!-- file: (?P<name>[\w.]+) -->")
 
 
@@ -119,6 +123,8 @@ def follow(steps: list[File | Typed], folder: Path) -> None:
     """
     state = folder.parent / f"{folder.name}.shell"
     here = folder
+    installed = " ".join(step.command for step in steps if isinstance(step, Typed) and "pip install" in step.command)
+    plugins = [plugin for package, plugin in _PYTEST_PLUGINS.items() if package in installed]
     for step in steps:
         if isinstance(step, File):
             (here / step.name).write_text(step.text, encoding="utf-8")
@@ -131,7 +137,7 @@ def follow(steps: list[File | Typed], folder: Path) -> None:
         done = subprocess.run(
             ["bash", "-c", script],
             cwd=folder,
-            env=_environment(folder),
+            env=_environment(folder, plugins),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -146,12 +152,13 @@ def follow(steps: list[File | Typed], folder: Path) -> None:
 
 def _compare(step: Typed, shown: str) -> None:
     checker, options = doctest.OutputChecker(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    if not checker.check_output(step.shown, shown, options):
-        example = doctest.Example(step.command, step.shown)
+    expected, shown = _DURATION.sub("0.00s", step.shown), _DURATION.sub("0.00s", shown)
+    if not checker.check_output(expected, shown, options):
+        example = doctest.Example(step.command, expected)
         raise PageError(f"{step.where}: $ {step.command}\n{checker.output_difference(example, shown, options)}")
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, plugins: Sequence[str]) -> dict[str, str]:
     tools = folder.parent / f"{folder.name}.tools"
     tools.mkdir(exist_ok=True)
     python = f'[ "$1 $2" != "-m venv" ] || set -- "$@" --without-pip\nexec "{sys.executable}" "$@"'
@@ -161,10 +168,13 @@ def _environment(folder: Path) -> dict[str, str]:
         tool = tools / name
         tool.write_text(f"#!/bin/sh\n{call}\n", encoding="utf-8")
         tool.chmod(0o755)
+    server = tools / "nats-server"
+    if not server.exists():
+        server.symlink_to(find_executable())
     # What `pip install grctl-client` leaves behind, for the tree is not always installed where the tests run.
     record = tools / f"grctl_client-{__version__}.dist-info"
     record.mkdir(exist_ok=True)
-    extras = "".join(f"Provides-Extra: {extra}\n" for extra in ("cli", "tracing"))
+    extras = "".join(f"Provides-Extra: {extra}\n" for extra in ("cli", "dev-server", "tracing"))
     metadata = f"Metadata-Version: 2.1\nName: grctl-client\nVersion: {__version__}\n{extras}"
     (record / "METADATA").write_text(metadata, encoding="utf-8")
     rooms = [str(tools), str(ROOT), str(ROOT / "transports"), str(ROOT / "plugins")]
@@ -173,7 +183,8 @@ def _environment(folder: Path) -> dict[str, str]:
         **kept,
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), *rooms]),
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a new environment has none
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a new environment has those that were installed
+        "PYTEST_PLUGINS": ",".join(plugins),
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # "no" to isolation: this is how pip reads it
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",

@@ -56,9 +56,18 @@ def grctl_workflows():
 """
 
 
+CONFTEST = """\
+import sys
+
+# Whoever uses pytest for something else gets nothing of ours but the plugin.
+assert {name.partition(".")[0] for name in sys.modules if name.startswith("grctl")} <= {"grctl_pytest"}
+"""
+
+
 def run_pytest(folder: Path, tests: str, *options: str, without: tuple[str, ...] = (), **environment: str) -> str:
     """Run ``FLOWS`` and these tests, with each warning an error; return what pytest says, ending in its exit code."""
     (folder / "test_order.py").write_text(f"{FLOWS}\n\n{tests}", encoding="utf-8")
+    (folder / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     plugins = [option for name in (*OTHERS, *without) for option in ("-p", f"no:{name}")]
     config = ["-c", os.devnull, "--rootdir", str(folder)]
     command = [sys.executable, "-m", "pytest", *config, "-W", "error", "-W", EDITABLE, *plugins, *options, "."]

@@ -127,6 +127,13 @@ MODES = {
 }
 
 
+def test_under_anyio_on_trio_it_says_what_to_do(tmp_path):
+    test = "async def test_it(grctl_engine):\n    await grctl_engine.start('Order')\n"
+    said = run_pytest(tmp_path, MARKED.format("anyio") + test, without=("asyncio",))
+    assert re.search(r"^=+ 1 failed, 1 passed in ", said, re.MULTILINE), said
+    assert "in its tests let the fixture anyio_backend return 'asyncio'" in said
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_under(mode, tmp_path):
     tests, options, without, passed = MODES[mode]

@@ -310,8 +310,11 @@ async def test_who_waits_is_seen(engine):
 
 async def test_two_waits_at_once(engine):
     runs = [await engine.start("Order", None, {"total": 1.0}) for _ in range(5)]
+    await engine.start("Order", None, {"total": 1.0}, timedelta(days=29))
+    later = [await engine.start("Reminder") for _ in range(3)]
     assert await asyncio.gather(*(run.completed() for run in runs)) == ["given up"] * 5
     assert engine.now == datetime(2026, 1, 31, tzinfo=UTC)
+    assert not any(run.is_finished for run in later)
 
 
 # --- hosting, closing, loops
@@ -333,8 +336,10 @@ async def test_workflows_are_hosted_when_they_are_named(engine):
         engine.host(other)
     with pytest.raises(grctl.InvalidInputError, match="is no Workflow"):
         engine.host("Late")
-    with pytest.raises(grctl.WorkflowTypeNotRegisteredError):
+    with pytest.raises(grctl.WorkflowTypeNotRegisteredError) as caught:
         await engine.start("NobodyHasThis")
+    (note,) = caught.value.__notes__
+    assert note.startswith("This engine hosts Order, Reminder, Outside, Late. The fixture grctl_workflows")
 
 
 async def test_closing_ends_what_is_left():
@@ -370,6 +375,12 @@ def test_it_belongs_to_one_event_loop():
         with pytest.raises(grctl.EventLoopError, match="no event loop is running here"):
             use().send(None)
     engine.close_in_its_loop()  # that one is closed
+
+
+async def test_closing_from_inside_of_an_event_loop_does_nothing(engine):
+    run = await engine.start("Order", None, {"total": 1.0})
+    engine.close_in_its_loop()
+    assert await run.completed() == "given up"
 
 
 async def test_its_options():

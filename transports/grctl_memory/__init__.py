@@ -1,4 +1,7 @@
-"""The memory transport: a connection to an embedded engine in this process."""
+"""The memory transport: a connection to an embedded engine in this process.
+
+PYTEST_DONT_REWRITE: it may be imported before pytest is, which marks all packages of a plugin's distribution.
+"""
 
 from grctl_memory.connection import MemoryConnection, open_url
 

@@ -18,6 +18,7 @@ from grctl_core.errors import (
     EventLoopError,
     InvalidInputError,
 )
+from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
@@ -96,7 +97,7 @@ class MemoryConnection:
         else:
             connection = cls(Engine(() if workflows is None else workflows, limits=limits, clock=clock))
             connection._owns_engine = True
-        connection._loop = asyncio.get_running_loop()
+        connection._loop = running_loop("a connection")
         return connection
 
     def __repr__(self) -> str:
@@ -226,7 +227,7 @@ class MemoryConnection:
     def _check_usable(self) -> None:
         if self._closed:
             raise _closed_error()
-        loop = asyncio.get_running_loop()
+        loop = running_loop("a connection")
         if self._loop is not loop:
             if self._loop is not None:
                 raise EventLoopError(

@@ -81,7 +81,7 @@ class NatsConnection:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._safeguards = settings.safeguards
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop("a connection")
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners: list[ConnectionListener] = []
         self._slots = asyncio.Semaphore(settings.max_in_flight)
@@ -129,7 +129,7 @@ class NatsConnection:
         reading = Secret(functools.partial(read_settings, servers, **options))
         names_servers = servers is not None or options.get("context") is not None
         del servers, options  # no traceback is to show what is in them
-        loop = asyncio.get_running_loop()
+        loop = running_loop("a connection")
         for other in [loop for loop in _shared if loop.is_closed()]:
             del _shared[other]
         shared = _shared.get(loop)
@@ -176,7 +176,7 @@ class NatsConnection:
         reading = Secret(functools.partial(read_settings, servers, **options))
         del servers, options  # no traceback is to show what is in them
         settings = call(reading)
-        opening = asyncio.get_running_loop().create_task(cls._open(settings), context=contextvars.Context())
+        opening = running_loop("a connection").create_task(cls._open(settings), context=contextvars.Context())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:

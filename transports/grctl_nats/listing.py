@@ -115,9 +115,9 @@ async def _read(
                 return  # whatever the count said: records were purged meanwhile
             if status == _NOBODY_THERE:
                 raise ServerError(
-                    "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken for "
-                    f"{_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do with "
-                    "each of them takes long"
+                    "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken "
+                    f"for {_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do "
+                    "with each of them takes long"
                 )
             if status is not None:
                 said = one_line(f"{status} {(message.headers or {}).get('Description', '')}", _MOST_SAID)

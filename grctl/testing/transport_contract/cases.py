@@ -24,7 +24,9 @@ def case(test: Callable[[C, Bench], Awaitable[None]]) -> Callable[[C], None]:
 
     @functools.wraps(test)
     def run(self: C) -> None:
-        asyncio.run(_within(self, test))
+        factory = type(self).loop_factory  # looked up at the class: a plain function would be bound otherwise
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_within(self, test))
 
     del run.__wrapped__  # pytest would take the bench for a fixture
     return run
@@ -53,6 +55,9 @@ class Contract:
 
     deadline: ClassVar[float] = 60.0
     """Seconds after which a case counts as hanging. Cases take far less."""
+
+    loop_factory: ClassVar[Callable[[], asyncio.AbstractEventLoop] | None] = None
+    """Makes the event loop of each case, for example ``uvloop.new_event_loop``; by default asyncio's own."""
 
     def serve(self) -> AbstractAsyncContextManager[Open]:
         """Have a server that hosts :attr:`workflows`, and give what opens a connection to it: to be overridden.
