@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from grctl import connecting
 from grctl.sync.loop_thread import LoopThread, closed_error, refuse_running_loop
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from grctl_nats.settings import Options
 
 __all__ = ["Connection", "connect"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def connect(url: str, **options: object) -> Connection:
@@ -51,7 +54,7 @@ class Connection:
     connection ends all that belongs to it, and what blocks one loop (a step of the embedded engine, a plugin) does not
     hold up another connection.
 
-    A fork cannot use it: each call there raises EventLoopError. Open a connection after the fork.
+    A fork cannot use it: each call there raises EventLoopError, and closing it does nothing. Open one after the fork.
     """
 
     def __init__(self, thread: LoopThread, inner: AsyncConnection) -> None:
@@ -123,8 +126,23 @@ class Connection:
 
         return functools.partial(self._thread.post, removing)
 
+    def run(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call an async function in the connection's own event loop, and wait for what comes of it.
+
+        For what belongs to that loop: the clock of an embedded engine, say, ``connection.run(clock.advance, days=30)``.
+
+        Raises:
+            EventLoopError: an event loop is running in this thread, or this is a fork.
+            ConnectionClosedError: the connection was closed.
+            Exception: what the function raises.
+
+        """
+        return self._thread.run(function, *args, **kwargs)
+
     def close(self, *, grace: Duration = 5.0) -> None:
         """Close; idempotent, and whoever else calls it meanwhile returns when it is closed.
+
+        In a fork it does nothing: the connection is its parent's.
 
         Args:
             grace: how long what is under way may take to end, in seconds or as a timedelta. Calls of other threads that
@@ -135,6 +153,8 @@ class Connection:
             EventLoopError: an event loop is running in this thread.
 
         """
+        if not self._thread.is_here:
+            return
         try:
             self._thread.run(self._inner.close, grace=grace)
         except ConnectionClosedError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
+import grctl.sync
 from grctl.protocols import Connection
 from grctl.sync import Client, Handle, connect
+from grctl_engine import ManualClock
 
 
 def wrong_calls(client: Client, handle: Handle[str], connection: Connection) -> None:
@@ -30,6 +32,15 @@ def wrong_calls(client: Client, handle: Handle[str], connection: Connection) -> 
     # expect mypy: No overload variant of "start_workflow" of "Client" matches argument types "str", "str", "str"
     # expect pyright: "Literal['ignore']" is not assignable to type "OnConflict"
     client.start_workflow("ProcessOrder", "order-1", on_conflict="ignore")
+
+
+def in_its_loop(connection: grctl.sync.Connection) -> None:
+    # expect mypy: Argument "days" to "run" of "Connection" has incompatible type "str"; expected "float"
+    # expect pyright: "Literal['thirty']" is not assignable to "float"
+    connection.run(ManualClock().advance, days="thirty")
+    # expect mypy: Argument 1 to "run" of "Connection" has incompatible type "Callable[[], datetime]"
+    # expect pyright: Function return type "datetime" is incompatible with type "Awaitable[R@run]"
+    connection.run(ManualClock().now)
 
 
 def wrong_results(handle: Handle[str]) -> None:

@@ -9,12 +9,14 @@ import threading
 from datetime import datetime
 
 import pytest
+from contract.workflows import workflows
 
 import grctl
 from grctl import InvalidInputError, RunStatus, WorkflowAlreadyRunningError, WorkflowNotFoundError, WorkflowRef
 from grctl.plugins import Plugin, hookimpl
 from grctl.protocols import ConnectionEvent
 from grctl.sync import Client, Connection, Handle, connect
+from grctl_engine import ManualClock
 
 
 @dataclasses.dataclass
@@ -181,6 +183,18 @@ def test_spans_have_their_parents(memory):
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert len(spans) > 1
     assert {span.context.trace_id for span in spans.values()} == {parent.get_span_context().trace_id}
+
+
+def test_time_that_the_test_moves():
+    clock = ManualClock()
+    with connect("memory://", workflows=workflows, clock=clock) as connection:
+        handle = Client(connection=connection).start_workflow("WaitsForApproval", "id", workflow_timeout=1_800)
+        connection.run(clock.advance, minutes=29)
+        assert handle.describe().status is RunStatus.RUNNING
+        connection.run(clock.advance, minutes=1)
+        assert handle.outcome(timeout=60).status is RunStatus.TIMED_OUT
+        with pytest.raises(TypeError, match="unexpected keyword argument 'decades'"):
+            connection.run(clock.advance, decades=1)
 
 
 def test_a_listener_hears_of_the_end(memory):

@@ -19,10 +19,17 @@ from grctl import (
 
 from .conftest import until
 
+
+def in_another_thread(handle):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(handle.result, 60).result()
+
+
 WAYS = {
     "result": lambda handle: handle.result(timeout=60),
     "future": lambda handle: handle.future.result(timeout=60),
     "as_completed": lambda handle: next(concurrent.futures.as_completed([handle.future], timeout=60)).result(),
+    "another thread": in_another_thread,
     "unwrap": lambda handle: handle.outcome(timeout=60).unwrap(),
 }
 way = pytest.mark.parametrize("wait", WAYS.values(), ids=WAYS)

@@ -15,6 +15,7 @@ from grctl.protocols import Capabilities, ConnectionEvent
 from grctl.sync import Client, Connection, Handle, connect
 from grctl.worker import Context
 from grctl.workflow import Directive, Workflow
+from grctl_engine import ManualClock
 
 
 @dataclass
@@ -73,6 +74,7 @@ def connections(connection: Connection) -> None:
     heard: list[ConnectionEvent] = []
     assert_type(connection.add_listener(heard.append), Callable[[], None])
     assert_type(Client(connection=connection, plugins=["retry"]).plugins, PluginList)
+    assert_type(connection.run(ManualClock().advance, days=30), None)
     connection.close(grace=timedelta(seconds=1))
 
 
