@@ -95,6 +95,11 @@ async def watching(browser, path, **headers):
         await asyncio.wait([task])
 
 
+async def until_health(browser, status):
+    while (await browser.get("/health")).status_code != status:
+        await asyncio.sleep(0.05)
+
+
 async def test_orders_live_through_a_shutdown_in_their_middle(server, service, browser):
     done = Counter()
     async with asyncio.timeout(150):
@@ -134,6 +139,12 @@ async def test_orders_live_through_a_shutdown_in_their_middle(server, service, b
                 return Counter(rows.values()) == {"shipped": ORDERS, "rejected": 1}
 
             await wait_until(all_ended, "the board shows the end of each order")
+
+        # The broker dies and comes back: the service says so, and needs no restart.
+        await server.kill_broker()
+        await until_health(browser, 503)
+        await server.restart_broker()
+        await until_health(browser, 200)
         assert await service.stop() in {0, -15}
     assert "Traceback" not in service.log
 
