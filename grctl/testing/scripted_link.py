@@ -17,6 +17,7 @@ from grctl_core.errors import (
     NotSentError,
 )
 from grctl_core.event_loop import running_loop
+from grctl_core.listeners import Listeners
 from grctl_core.protocols import ConnectionEvent, ConnectionListener
 
 __all__ = ["ScriptedLink", "closed_error"]
@@ -40,7 +41,7 @@ class ScriptedLink:
         self.connected = True
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._listeners: list[ConnectionListener] = []
+        self._listeners = Listeners(_log)
         self._in_flight: set[asyncio.Future[None]] = set()
 
     def disconnect(self) -> None:
@@ -48,14 +49,14 @@ class ScriptedLink:
         if self.connected and not self.closed:
             self.connected = False
             self._fail_in_flight("the connection was lost before the reply came")
-            self._tell(ConnectionEvent.DISCONNECTED)
+            self._listeners.tell(ConnectionEvent.DISCONNECTED)
 
     def reconnect(self) -> None:
         """Have one again, a new one."""
         if not self.connected and not self.closed:
             self.connected = True
             self.number += 1
-            self._tell(ConnectionEvent.CONNECTED)
+            self._listeners.tell(ConnectionEvent.CONNECTED)
 
     def close(self, fail_waits: Callable[[], None]) -> None:
         """Close it: what waits for a reply is in doubt. The listeners are told last.
@@ -67,17 +68,11 @@ class ScriptedLink:
         self.closed = True
         self._fail_in_flight("the connection was closed before the reply came")
         fail_waits()
-        self._tell(ConnectionEvent.CLOSED)
+        self._listeners.tell(ConnectionEvent.CLOSED)
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when it is lost, up again or closed; returns what removes it."""
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
+        return self._listeners.add(listener)
 
     def check_usable(self) -> None:
         """Raise where it is closed, or belongs to another event loop than this one."""
@@ -131,13 +126,6 @@ class ScriptedLink:
     def _fail_in_flight(self, why: str) -> None:
         for waiting in list(self._in_flight):
             _settle(waiting, _unknown(why, self.number))
-
-    def _tell(self, event: ConnectionEvent) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except Exception:  # noqa: BLE001 - whatever it raises is its own affair
-                _log.exception("listener %r failed", listener)
 
 
 def _settle(waiting: asyncio.Future[None], error: Exception | None) -> None:

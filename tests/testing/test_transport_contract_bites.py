@@ -144,7 +144,7 @@ class IgnoresFilters(MemoryConnection):
 
 class TellsAgain(MemoryConnection):
     async def close(self, *, grace=5.0):
-        listeners = list(self._listeners)
+        listeners = list(self._listeners._listeners)
         await super().close(grace=grace)
         for listener in listeners:
             with contextlib.suppress(RuntimeError):

@@ -20,6 +20,7 @@ from grctl_core.errors import (
 )
 from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
+from grctl_core.listeners import Listeners
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, Connection, ConnectionEvent, ConnectionListener
@@ -61,7 +62,7 @@ class MemoryConnection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._closing: asyncio.Task[None] | None = None
-        self._listeners: list[ConnectionListener] = []
+        self._listeners = Listeners(_log)
 
     @classmethod
     async def open(
@@ -181,13 +182,7 @@ class MemoryConnection:
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when the connection is closed; returns what removes it."""
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
+        return self._listeners.add(listener)
 
     async def close(self, *, grace: Duration = 5.0) -> None:
         """Close the connection, and with it the engine if :meth:`open` made it.
@@ -217,12 +212,7 @@ class MemoryConnection:
                 await self._engine.close(grace, error=_closed_error, closer=closer)
         finally:
             self._engine.release(self, _closed_error)
-            listeners, self._listeners = self._listeners, []
-            for listener in listeners:
-                try:
-                    listener(ConnectionEvent.CLOSED)
-                except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it raises is its own affair
-                    _log.exception("listener %r failed", listener)
+            self._listeners.tell(ConnectionEvent.CLOSED)
 
     def _check_usable(self) -> None:
         if self._closed:

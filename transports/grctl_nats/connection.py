@@ -39,6 +39,7 @@ from grctl_core.errors import (
 )
 from grctl_core.event_loop import running_loop
 from grctl_core.history import HistoryEvent
+from grctl_core.listeners import Listeners
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.ping import PING_TIMEOUT, ping
 from grctl_core.protocols import Capabilities, ConnectionEvent, ConnectionListener
@@ -83,7 +84,7 @@ class NatsConnection:
         self._safeguards = settings.safeguards
         self._loop = running_loop("a connection")
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
-        self._listeners: list[ConnectionListener] = []
+        self._listeners = Listeners(_log)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -376,13 +377,7 @@ class NatsConnection:
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when the connection is up, lost or closed; returns what removes it."""
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
+        return self._listeners.add(listener)
 
     async def close(self, *, grace: Duration = 5.0) -> None:
         """Close.
@@ -412,8 +407,7 @@ class NatsConnection:
         await self._deadlines.close()
         await self._watcher.close()
         await self._uplink.close()
-        self._tell(ConnectionEvent.CLOSED)
-        self._listeners.clear()
+        self._listeners.tell(ConnectionEvent.CLOSED)
 
     async def _prepare(self, link: Link) -> None:
         """See to it that Ground Control is behind a new link, and compare the clocks."""
@@ -427,14 +421,7 @@ class NatsConnection:
     def _changed(self, link: Link | None) -> None:
         if link is not None:
             self._watcher.link_up(link)
-        self._tell(ConnectionEvent.DISCONNECTED if link is None else ConnectionEvent.CONNECTED)
-
-    def _tell(self, event: ConnectionEvent) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it raises is its own affair
-                _log.exception("listener %r failed", listener)
+        self._listeners.tell(ConnectionEvent.DISCONNECTED if link is None else ConnectionEvent.CONNECTED)
 
     def _second_reply(self, server: str) -> None:
         """Safeguard 10: somebody else answers too."""
