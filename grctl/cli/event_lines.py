@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from grctl.cli.output import Output
-from grctl.cli.text import json_text, plain, span
+from grctl.cli.text import json_text, local, plain, span
 from grctl.safe_text import safe
 from grctl.timeline.reading import moment
 from grctl_core.errors import DecodeError
@@ -50,7 +50,7 @@ class EventLines:
         from rich.table import Table
         from rich.text import Text
 
-        when = moment(event.timestamp).astimezone()
+        when = local(moment(event.timestamp))
         if when.date() != self._day:
             self._day = when.date()
             self._output.show(Text(f"{when:%Y-%m-%d}", "dim"))

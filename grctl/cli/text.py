@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ago", "json_text", "moment", "plain", "span"]
+__all__ = ["ago", "json_text", "local", "moment", "plain", "span"]
 
 _NOT_ASCII = re.compile(r"[^\x20-\x7e\n]")
 
@@ -55,13 +55,23 @@ def plain(value: object) -> Any:  # noqa: PLR0911 - one kind of value after the 
     return str(value)
 
 
+def local(when: datetime) -> datetime:
+    """Return a time in this machine's time zone; as it is where that is beyond the calendar's ends."""
+    try:
+        return when.astimezone()
+    except (OverflowError, ValueError):
+        return when
+
+
 def moment(when: datetime) -> str:
     """Return a time for a person: of this machine's time zone, to the second."""
-    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{local(when):%Y-%m-%d %H:%M:%S}"
 
 
 def span(seconds: float) -> str:
     """Return a duration for a person: ``0.25 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``, ``31 d 4 h``."""
+    if not math.isfinite(seconds):  # a server says what it likes
+        return f"{seconds} s"
     if seconds < 10:
         return f"{seconds:.2f} s"
     whole = round(seconds)
