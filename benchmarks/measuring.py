@@ -7,6 +7,7 @@ import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Self
 
 import msgspec
 

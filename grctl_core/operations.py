@@ -91,7 +91,8 @@ class Operations:
             created_at=datetime.now(UTC),
         )
         encoded = None if call.workflow_input is None else encode("workflow_input", call.workflow_input)
-        command = StartCommand(wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
+        # A run has one start, so its id is the command's, too.
+        command = StartCommand(id=run.id, wf_id=run.wf_id, run=run, input=encoded, created_at=run.created_at)
         attempts = StartAttempts(self._wire, call, command, self._bounds)
         for replaced in range(_REPLACEMENTS + 1):
             try:

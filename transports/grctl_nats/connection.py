@@ -8,9 +8,10 @@ import contextvars
 import logging
 import os
 import socket
+import threading
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -51,6 +52,7 @@ from grctl_nats.link import Link
 from grctl_nats.listing import list_runs
 from grctl_nats.records import Records
 from grctl_nats.settings import Options, Settings, read_settings, servers_of_environment
+from grctl_nats.slots import Slots
 from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import Uplink, closed_error
 from grctl_nats.watcher import Watcher
@@ -80,10 +82,10 @@ class NatsConnection:
         self._loop = asyncio.get_running_loop()
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners: list[ConnectionListener] = []
-        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._thread = threading.get_ident()
+        self._slots = Slots(settings.max_in_flight)
         self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # set by the last request that ends while the connection is being closed
         self._closer: asyncio.Task[None] | None = None  # from the first close() on
         self._clock = (datetime.now(UTC), self._loop.time())
         self._seen = LatestRuns()
@@ -208,24 +210,25 @@ class NatsConnection:
         """Send one command; see ``grctl_core.protocols.Connection.request``."""
         self._check_usable()
         self._under_way += 1
-        self._idle.clear()
         try:
-            try:
-                await self._guard(command)
-            except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
-                raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            if type(command) is StartCommand:
+            guard = self._guard(command)
+            if guard is not None:
+                try:
+                    await guard
+                except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
+                    raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
+            if type(command) is StartCommand and command.run.timeout is not None:
                 return await self._start(command, timeout)
             if type(command) is CancelCommand or type(command) is TerminateCommand:
                 return await self._end(command, timeout)
             return await self._send(command, timeout)
         finally:
             self._under_way -= 1
-            if not self._under_way:
+            if not self._under_way and self._closer is not None:
                 self._idle.set()
 
     async def _start(self, command: StartCommand, timeout: float) -> Reply:
-        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
+        """Send the start of a run with a timeout. From then on this is upheld, unless it certainly started nothing."""
         run = command.run
         begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
         try:
@@ -248,28 +251,36 @@ class NatsConnection:
             if not self._ending[command.wf_id]:
                 del self._ending[command.wf_id]
 
-    async def _guard(self, command: Command) -> None:
+    def _guard(self, command: Command) -> Awaitable[None] | None:
+        """Return what to wait for before the command may go out; None, for nothing, is by far the most common."""
         guards = self._safeguards
+        if type(command) is StartCommand:
+            ended = self._ended.get(command.wf_id) if guards.residue_before_start else None
+            return None if ended is None else self._wait_for_residue(ended)
+        if type(command) is EventCommand and guards.settled_before_send and command.run is not None:
+            return safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
         if type(command) is CancelCommand and guards.begun_before_cancel:
-            await safeguards.wait_until_begun(lambda: self._latest(command.wf_id), guards.begun_within)
-        elif type(command) is EventCommand and guards.settled_before_send and command.run is not None:
-            await safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
-        elif type(command) is StartCommand and guards.residue_before_start:
-            ended = self._ended.get(command.wf_id)
-            if ended is not None:
-                await safeguards.wait_for_residue(self._records, ended, guards.residue_within)
-                self._ended.drop(ended)
+            return safeguards.wait_until_begun(lambda: self._latest(command.wf_id), guards.begun_within)
+        return None
+
+    async def _wait_for_residue(self, ended: RunRef) -> None:
+        await safeguards.wait_for_residue(self._records, ended, self._safeguards.residue_within)
+        self._ended.drop(ended)
 
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
         body = wire.encode_command(command, self._sender)
         headers = dict(command.headers) if command.headers else None
-        async with self._slots:
+        if not self._slots.take_now():
+            await self._slots.take()
+        try:
             link = self._uplink.link
             if self._safeguards.size_margin:
                 safeguards.check_size(body, link.max_payload)
             subject = subjects.command(command.wf_id)
             seconds = self._settings.request_timeout if timeout is None else timeout
             message = await link.request(subject, body, headers, seconds)
+        finally:
+            self._slots.give_back()
         try:
             reply = wire.decode_reply(message.data, command, link.number)
         except DecodeError as error:
@@ -358,7 +369,8 @@ class NatsConnection:
     async def _close(self, grace: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await self._idle.wait()
+                if self._under_way:
+                    await self._idle.wait()
         await self._deadlines.close()
         await self._watcher.close()
         await self._uplink.close()
@@ -443,6 +455,10 @@ class NatsConnection:
         self._check_loop()
 
     def _check_loop(self) -> None:
+        # A thread runs one loop at a time, so where it runs ours it runs no other; asking for the running loop asks
+        # the operating system for the process's number each time, in Python 3.11.
+        if threading.get_ident() == self._thread and self._loop.is_running():
+            return
         if asyncio.get_running_loop() is not self._loop:
             raise EventLoopError(
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "

@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import itertools
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,25 @@ _REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
 
 
+class _Waiting:
+    """A request that waits for its reply.
+
+    Attributes:
+        subject: where it went.
+        reply: what the caller waits for.
+        timeout: seconds that it may take.
+        until: when it is given up, by the event loop's clock.
+    """
+
+    __slots__ = ("reply", "subject", "timeout", "until")
+
+    def __init__(self, subject: str, reply: asyncio.Future[Msg], timeout: float) -> None:
+        self.subject = subject
+        self.reply = reply
+        self.timeout = timeout
+        self.until = math.inf
+
+
 class Link:
     """One connection to a broker, with the replies to what was asked over it.
 
@@ -82,8 +102,11 @@ class Link:
         self.max_payload = client.max_payload
         self.refusals: collections.deque[str] = collections.deque(maxlen=100)
         self._client = client
+        self._loop = asyncio.get_running_loop()
         self._tokens = itertools.count()
-        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
+        self._expiry: asyncio.TimerHandle | None = None  # one for all that wait
+        self._expires = math.inf  # when it fires
         self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
         self._given_up: dict[str, None] = {}
         self._watchdog: asyncio.TimerHandle | None = None
@@ -149,6 +172,7 @@ class Link:
         return unsubscribe
 
     async def _subscribe(self, subject: str, callback: MessageCallback) -> Subscription:
+        _check_subject(subject)
         subscription = await self._client.subscribe(subject, cb=callback)
         self._subscriptions.add(subscription)
         if self.lost.done():
@@ -173,24 +197,23 @@ class Link:
 
         """
         token = str(next(self._tokens))
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = (subject, reply)
+        reply: asyncio.Future[Msg] = self._loop.create_future()
+        waiting = self._waiting[token] = _Waiting(subject, reply, timeout)
         try:
             await self._publish(subject, body, headers, f"{self.inbox}.{token}", timeout)
-            # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
-            timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
-            try:
-                message = await reply
-            finally:
-                timer.cancel()
-        finally:
-            self._waiting.pop(token, None)
+            waiting.until = until = self._loop.time() + timeout
+            if until < self._expires:
+                self._expire_at(until)
+            message = await reply
+        except BaseException:
+            # Looking at its exception says that it was seen, also where the caller was cancelled in the same moment.
             if not reply.done() or reply.cancelled() or reply.exception() is not None:
                 self._give_up(token)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # seen, also where the caller was cancelled in the same moment
-        _check_responders(message, subject)
+            raise
+        finally:
+            del self._waiting[token]
+        if not message.data:
+            _check_responders(message, subject)
         return message
 
     @contextlib.asynccontextmanager
@@ -228,9 +251,9 @@ class Link:
                 f". Replies come below '{self.inbox.rpartition('.')[0]}.': where the login may listen below another "
                 "prefix pass it as inbox_prefix="
             )
-        for subject, reply in list(self._waiting.values()):
-            if (no_replies or f'"{subject}"'.lower() in text) and not reply.done():
-                reply.set_exception(AccessDeniedError(said))
+        for waiting in self._waiting.values():
+            if (no_replies or f'"{waiting.subject}"'.lower() in text) and not waiting.reply.done():
+                waiting.reply.set_exception(AccessDeniedError(said))
         refused = text.partition('subscription to "')[2].partition('"')[0]
         if hearers := list(self._hearers.get(refused, ())):
             for hearer in hearers:
@@ -248,10 +271,13 @@ class Link:
         self.lost.set_result(None)
         if self._watchdog is not None:
             self._watchdog.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expires = -math.inf  # never armed again
         text = f"the connection to {self.server} was lost before the reply came ({why})"
-        for _, reply in self._waiting.values():
-            if not reply.done():
-                reply.set_exception(DeliveryUnknownError(text, link=self.number))
+        for waiting in self._waiting.values():
+            if not waiting.reply.done():
+                waiting.reply.set_exception(DeliveryUnknownError(text, link=self.number))
         for _, queue in self._streams.values():
             queue.put_nowait(DeliveryUnknownError(text, link=self.number))
         self._end_pumps()
@@ -299,6 +325,7 @@ class Link:
     async def _publish(
         self, subject: str, body: bytes, headers: dict[str, str] | None, reply_to: str, within: float = _ROOM_WITHIN
     ) -> None:
+        _check_subject(subject)
         size = len(body)
         if headers:
             size += _HEADER_FRAME + sum(len(key) + len(value.encode()) + 4 for key, value in headers.items())
@@ -313,9 +340,9 @@ class Link:
         try:
             await self._client.publish(subject, body, reply=reply_to, headers=headers or None)
         except Exception as error:
-            from nats.errors import BadHeaderError, BadSubjectError
+            from nats.errors import BadHeaderError
 
-            if isinstance(error, BadHeaderError | BadSubjectError):
+            if isinstance(error, BadHeaderError):
                 raise InvalidInputError(f"this cannot be sent: {error}") from error
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
 
@@ -345,8 +372,8 @@ class Link:
     async def _replied(self, message: Msg) -> None:
         token = message.subject[len(self.inbox) + 1 :]
         waiting = self._waiting.get(token)
-        if waiting is not None and not waiting[1].done():
-            waiting[1].set_result(message)
+        if waiting is not None and not waiting.reply.done():
+            waiting.reply.set_result(message)
         elif (stream := self._streams.get(token)) is not None:
             stream[1].put_nowait(message)
         elif token in self._given_up:
@@ -360,15 +387,38 @@ class Link:
         if len(self._given_up) > _REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
 
-    def _expire(self, reply: asyncio.Future[Msg], timeout: float) -> None:
-        if not reply.done():
-            reply.set_exception(
-                DeliveryUnknownError(f"{self.server} has not answered within {timeout:g} s", link=self.number)
-            )
+    def _expire_at(self, when: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expires = when
+        # In an empty context: it outlives the request that arms it, and would keep that one's span.
+        self._expiry = self._loop.call_at(when, self._expire, context=contextvars.Context())
+
+    def _expire(self) -> None:
+        """End the requests whose time is over, and come back for the next. Those that were answered are not there.
+
+        One timer for all: a timer for each request, which is almost never needed, costs as much as encoding it does.
+        """
+        self._expiry, self._expires = None, math.inf
+        now = self._loop.time()
+        for waiting in self._waiting.values():
+            if waiting.until > now:
+                self._expires = min(self._expires, waiting.until)
+            elif not waiting.reply.done():
+                text = f"{self.server} has not answered within {waiting.timeout:g} s"
+                waiting.reply.set_exception(DeliveryUnknownError(text, link=self.number))
+        if self._expires < math.inf:
+            self._expire_at(self._expires)
 
     def _watch(self) -> None:
         if self.is_up:
             self._watchdog = asyncio.get_running_loop().call_later(_WATCH_EVERY, self._watch)
+
+
+def _check_subject(subject: str) -> None:
+    """Refuse what would end the line that a subject stands in: the rest of it would be read as a command."""
+    if " " in subject or not subject.isprintable():
+        raise InvalidInputError(f"this cannot be sent: {subject!a} is no NATS subject")
 
 
 _CLOSING: set[asyncio.Task[None]] = set()
@@ -381,11 +431,11 @@ def _closed(closing: asyncio.Task[None]) -> None:
         closing.exception()  # seen: whatever it is, the link is gone
 
 
-def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
+def _is_failed(waiting: _Waiting | None) -> bool:
     """Whether a request has just ended without a reply, and its caller has not heard of it yet."""
-    return waiting is not None and (waiting[1].cancelled() or waiting[1].exception() is not None)
+    return waiting is not None and (waiting.reply.cancelled() or waiting.reply.exception() is not None)
 
 
 def _check_responders(message: Msg, subject: str) -> None:
-    if not message.data and message.headers and message.headers.get("Status") == "503":
+    if message.headers and message.headers.get("Status") == "503":
         raise NotDeliveredError(f"no server listens on {subject!r}: is a Ground Control server running on this broker?")
