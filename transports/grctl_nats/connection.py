@@ -104,7 +104,7 @@ class NatsConnection:
             compare_clocks=self._compare_clocks,
             reason=TIMEOUT_REASON,
         )
-        self._watcher = Watcher(self._records, self._deadlines.uphold)
+        self._watcher = Watcher(self._records, self._deadlines.uphold, self._saw_end)
 
     @classmethod
     async def connect(cls, servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Self:
@@ -274,6 +274,8 @@ class NatsConnection:
             await self._slots.take()
         try:
             link = self._uplink.link
+            if type(command) is StartCommand:
+                self._watcher.starts(command.run.id)
             if self._safeguards.size_margin:
                 safeguards.check_size(body, link.max_payload)
             subject = subjects.command(command.wf_id)
@@ -301,9 +303,7 @@ class NatsConnection:
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
         self._check_usable()
-        future = self._watcher.watch(run)
-        future.add_done_callback(self._saw_end, context=contextvars.Context())
-        return future
+        return self._watcher.watch(run)
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         """Return the stored record of exactly this run."""
@@ -419,10 +419,7 @@ class NatsConnection:
                 subject,
             )
 
-    def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        run = future.result().run
+    def _saw_end(self, run: RunInfo) -> None:
         self._deadlines.forget(run.id)
         self._ended.put(run.ref)
 

@@ -12,7 +12,7 @@ from grctl_core.run import RunInfo, RunStatus
 from grctl_nats import subjects, wire
 from grctl_nats.records import Record, Records
 
-__all__ = ["TIMEOUT_REASON", "has_ended", "read_outcome"]
+__all__ = ["TIMEOUT_REASON", "has_ended", "outcome_by_hint", "read_outcome"]
 
 TIMEOUT_REASON = "workflow_timeout exceeded"
 """How the reason of a terminate begins by which a client upholds a workflow timeout: every process reads such an end
@@ -98,6 +98,28 @@ async def _anywhere(records: Records, info: RunInfo) -> EncodedOutcome | None:
                 return outcome
         seq = page[-1].seq + 1
     return None
+
+
+def outcome_by_hint(hint: RunInfo, record: Record) -> EncodedOutcome | None:
+    """Return how a run ended by a stored event of its history, None where that is not the end that a hint was of.
+
+    What is written of one end is one atomic batch, and bears one time (docs/protocol.md, section 3). So a hint and a
+    stored event that agree on how the run ended, and when, are of one batch: that it was stored is all that a hint
+    leaves open, and the record that it shows need not be read again.
+
+    Args:
+        hint: the RunInfo record that went by.
+        record: the event.
+
+    Raises:
+        DecodeError: the event cannot be understood.
+
+    """
+    event = wire.decode_event(record.body, record.seq)
+    status = TERMINAL_KINDS.get(event.kind)
+    if status is None or status is not hint.status or event.timestamp != hint.completed_at:
+        return None
+    return _from_event(hint, status, event.encoded)
 
 
 def _of_event(info: RunInfo, record: Record) -> EncodedOutcome | None:

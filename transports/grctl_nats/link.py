@@ -15,7 +15,7 @@ import itertools
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grctl_core.errors import (
     AccessDeniedError,
@@ -67,11 +67,40 @@ class _Waiting:
 
     __slots__ = ("reply", "subject", "timeout", "until")
 
-    def __init__(self, subject: str, reply: asyncio.Future[Msg], timeout: float) -> None:
+    OVERDUE = "has not answered"
+
+    def __init__(self, subject: str, reply: asyncio.Future[Any], timeout: float) -> None:
         self.subject = subject
         self.reply = reply
         self.timeout = timeout
         self.until = math.inf
+
+    def take(self, message: Msg) -> None:
+        """Take what came."""
+        self.reply.set_result(message)
+
+
+class _Collecting(_Waiting):
+    """A request that waits for several messages.
+
+    Attributes:
+        messages: those that came.
+    """
+
+    __slots__ = ("messages",)
+
+    OVERDUE = "has not gone on with its answer"
+
+    def __init__(self, subject: str, reply: asyncio.Future[None], timeout: float) -> None:
+        super().__init__(subject, reply, timeout)
+        self.messages: list[Msg] = []
+
+    def take(self, message: Msg) -> None:
+        """Take one more; it is the last one where it has a status."""
+        self.messages.append(message)
+        self.until = self.reply.get_loop().time() + self.timeout
+        if message.headers and "Status" in message.headers:
+            self.reply.set_result(None)
 
 
 class Link:
@@ -201,9 +230,7 @@ class Link:
         waiting = self._waiting[token] = _Waiting(subject, reply, timeout)
         try:
             await self._publish(subject, body, headers, f"{self.inbox}.{token}", timeout)
-            waiting.until = until = self._loop.time() + timeout
-            if until < self._expires:
-                self._expire_at(until)
+            self._begin_waiting(waiting)
             message = await reply
         except BaseException:
             # Looking at its exception says that it was seen, also where the caller was cancelled in the same moment.
@@ -215,6 +242,38 @@ class Link:
         if not message.data:
             _check_responders(message, subject)
         return message
+
+    async def collect(self, subject: str, body: bytes, timeout: float) -> list[Msg]:
+        """Send a request that several messages answer, and return them; the last is the first that has a status.
+
+        Args:
+            subject: where to.
+            body: what to send.
+            timeout: seconds that each message may take after the one before.
+
+        Raises:
+            NotSentError, DeliveryUnknownError, AccessDeniedError: as :meth:`request`.
+
+        """
+        token = f"s{next(self._tokens)}"  # any number of answers: none of them is a second one
+        all_came: asyncio.Future[None] = self._loop.create_future()
+        collecting = self._waiting[token] = _Collecting(subject, all_came, timeout)
+        try:
+            await self._publish(subject, body, None, f"{self.inbox}.{token}")
+            self._begin_waiting(collecting)
+            await all_came
+        except BaseException:
+            if all_came.done() and not all_came.cancelled():
+                all_came.exception()  # seen, also where the caller was cancelled in the same moment
+            raise
+        finally:
+            del self._waiting[token]
+        return collecting.messages
+
+    def _begin_waiting(self, waiting: _Waiting) -> None:
+        waiting.until = until = self._loop.time() + waiting.timeout
+        if until < self._expires:
+            self._expire_at(until)
 
     @contextlib.asynccontextmanager
     async def stream(self, subject: str, body: bytes) -> AsyncIterator[asyncio.Queue[Msg | GrctlError]]:
@@ -299,8 +358,12 @@ class Link:
     def dropped(self, subject: str) -> None:
         """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
         if subject.startswith(f"{self.inbox}."):
-            for _, queue in self._streams.values():  # it may have been of any of them, and each would have a gap
-                queue.put_nowait(DeliveryUnknownError("answers of the broker were dropped", link=self.number))
+            text = "answers of the broker were dropped"  # of any of them, and each would have a gap
+            for _, queue in self._streams.values():
+                queue.put_nowait(DeliveryUnknownError(text, link=self.number))
+            for waiting in self._waiting.values():
+                if isinstance(waiting, _Collecting) and not waiting.reply.done():
+                    waiting.reply.set_exception(DeliveryUnknownError(text, link=self.number))
         if self.on_dropped is not None:
             self.on_dropped()
 
@@ -373,7 +436,7 @@ class Link:
         token = message.subject[len(self.inbox) + 1 :]
         waiting = self._waiting.get(token)
         if waiting is not None and not waiting.reply.done():
-            waiting.reply.set_result(message)
+            waiting.take(message)
         elif (stream := self._streams.get(token)) is not None:
             stream[1].put_nowait(message)
         elif token in self._given_up:
@@ -405,7 +468,7 @@ class Link:
             if waiting.until > now:
                 self._expires = min(self._expires, waiting.until)
             elif not waiting.reply.done():
-                text = f"{self.server} has not answered within {waiting.timeout:g} s"
+                text = f"{self.server} {waiting.OVERDUE} within {waiting.timeout:g} s"
                 waiting.reply.set_exception(DeliveryUnknownError(text, link=self.number))
         if self._expires < math.inf:
             self._expire_at(self._expires)
@@ -417,7 +480,7 @@ class Link:
 
 def _check_subject(subject: str) -> None:
     """Refuse what would end the line that a subject stands in: the rest of it would be read as a command."""
-    if " " in subject or not subject.isprintable():
+    if not subject or " " in subject or not subject.isprintable():
         raise InvalidInputError(f"this cannot be sent: {subject!a} is no NATS subject")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -12,8 +11,6 @@ import msgspec
 
 from grctl_core.errors import (
     DecodeError,
-    DeliveryUnknownError,
-    GrctlError,
     NotDeliveredError,
     ServerError,
     UnsupportedOperationError,
@@ -104,7 +101,7 @@ class Records:
         """Return the last record of every subject that has one. The subjects may hold wildcards that match few."""
         found: list[Record] = []
         for asked in _pages(subjects, self._link().max_payload - _FRAME):
-            body: dict[str, Any] = {"multi_last": asked}
+            body: dict[str, Any] = {"multi_last": asked, "max_bytes": _PAGE_BYTES}
             while True:
                 part, left = await self._batch(json.dumps(body).encode())
                 found += part
@@ -160,28 +157,15 @@ class Records:
     async def _batch(self, body: bytes) -> tuple[list[Record], bool]:
         """Return what one request brings, and whether the broker has more."""
         link = self._link()
-        found: list[Record] = []
-        left = False
-        async with link.stream(_GET, body) as messages:
-            while True:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        message = await messages.get()
-                except TimeoutError:
-                    raise DeliveryUnknownError(
-                        f"{link.server} has not gone on with its answer within {self._timeout:g} s", link=link.number
-                    ) from None
-                if isinstance(message, GrctlError):
-                    raise message
-                status = (message.headers or {}).get("Status")
-                if status == "503":
-                    raise _no_stream(link)
-                if status in (_NO_MESSAGE, _END_OF_BATCH):
-                    pending = (message.headers or {}).get("Nats-Num-Pending", "0")
-                    return found, left or pending not in ("", "0")
-                record = _record(message)
-                if record is not None:
-                    found.append(record)
+        *messages, last = await link.collect(_GET, body, self._timeout)
+        headers = last.headers or {}
+        status = headers.get("Status")
+        if status == "503":
+            raise _no_stream(link)
+        if status not in (_NO_MESSAGE, _END_OF_BATCH):
+            _record(last)  # raises what it says
+        found = [record for message in messages if (record := _record(message)) is not None]
+        return found, headers.get("Nats-Num-Pending", "0") not in ("", "0")
 
 
 def _pages(subjects: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
