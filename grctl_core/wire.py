@@ -60,9 +60,7 @@ class Wire:
         fate.is_open = reply.success or reply.error is None or reply.error.code in _IN_DOUBT
         return reply
 
-    def send(
-        self, call: CommandCall, command: Command, timeout: float, fate: Fate | None = None
-    ) -> Awaitable[Reply]:
+    def send(self, call: CommandCall, command: Command, timeout: float, fate: Fate | None = None) -> Awaitable[Reply]:
         """Send one command for a call; errors as :meth:`grctl_core.protocols.Connection.request`, or of a layer.
 
         Args:

@@ -327,13 +327,14 @@ class NatsConnection:
         self._check_usable()
         return read_history(self._records, self._uplink, run, follow=follow)
 
-    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+    def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits; ends in an error when the connection is lost meanwhile."""
-        self._check_usable()
-        runs = list_runs(self._uplink.link, run_filter, self._settings.request_timeout)
-        async with contextlib.aclosing(runs):
-            async for run in runs:
-                yield run
+
+        def link() -> Link:
+            self._check_usable()
+            return self._uplink.link
+
+        return list_runs(link, run_filter, self._settings.request_timeout)
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when the connection is up, lost or closed; returns what removes it."""

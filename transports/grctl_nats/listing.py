@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
@@ -33,12 +33,15 @@ _FORGOTTEN_AFTER_NS = 30_000_000_000
 """Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
 
 
-async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
+async def list_runs(
+    present_link: Callable[[], Link], run_filter: RunFilter, timeout: float
+) -> AsyncGenerator[RunInfo, None]:
     """Iterate over the stored runs that the filter admits, in constant memory: but for their ids (some 100 bytes each)
     where something was written in the very moment in which the list began.
 
     Args:
-        link: where to ask. When it is lost the listing ends in an error: there is no place to go on from.
+        present_link: returns where to ask, at the first run that is asked for. When that link is lost the listing ends
+            in an error: there is no place to go on from.
         run_filter: which runs.
         timeout: seconds that one page may take.
 
@@ -50,6 +53,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     # The consumer first brings one record of each run, and then what is written later. How many it says are pending
     # counts of the latter what was written by the time of its answer; so where something was written while it was
     # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
+    link = present_link()
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
@@ -68,19 +72,16 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
         pending = await _create(link, consumer, run_filter, timeout)
         last_seq = (await records.state()).last_seq
         sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
+        asked = 0  # of those that are pending
         while pending > 0:
-            try:
-                await link.publish(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}",
-                    json.dumps({"batch": _BATCH, "no_wait": True}).encode(),
-                    inbox,
-                )
-            except NotSentError as error:
-                raise _lost(link) from error  # not sent, but a part of the list may be out already
-            wanted = min(_BATCH, pending)
-            while wanted > 0:
-                message = await _next(link, arrived, timeout)
-                status = (message.headers or {}).get("Status")
+            if asked <= _BATCH // 2 and asked < pending:  # so that the next page comes while this one is used
+                await _ask(link, consumer, inbox)
+                asked += min(_BATCH, pending - asked)
+            for _ in range(min(asked, _BATCH // 2)):
+                message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
+                if message is None:
+                    raise _lost(link)
+                status = message.headers.get("Status") if message.headers else None
                 if status == _NOTHING_LEFT:
                     pending = 0  # whatever the count said: records were purged meanwhile
                     break
@@ -89,7 +90,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
                         f"the broker does not go on with the list: {status} "
                         f"{(message.headers or {}).get('Description', '')}".strip()
                     )
-                wanted -= 1
+                asked -= 1
                 pending -= 1
                 info = sieve.take(message)
                 if info is not None:
@@ -144,7 +145,7 @@ class _Sieve:
 
     def take(self, message: Msg) -> RunInfo | None:
         """Return the run that a record tells of, None where it is not to be listed."""
-        if message.metadata.sequence.stream > self._last_seq:
+        if _stream_seq(message) > self._last_seq:
             return None  # in the place of a purged one
         try:
             info = wire.decode_run_info(message.data)
@@ -175,17 +176,33 @@ class _Sieve:
             ) from self._why
 
 
-async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg:
+def _stream_seq(message: Msg) -> int:
+    """Return a record's sequence in the stream, from the subject that it would be acknowledged to.
+
+    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two more parts in front of the stream where the
+    broker names its domain. The driver makes objects of all of it, which takes longer than the message itself.
+    """
+    parts = message.reply.split(".")
+    return int(parts[5 if len(parts) == 9 else 7])
+
+
+async def _ask(link: Link, consumer: str, inbox: str) -> None:
+    """Ask for a page."""
+    body = json.dumps({"batch": _BATCH, "no_wait": True}).encode()
+    try:
+        await link.publish(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}", body, inbox)
+    except NotSentError as error:
+        raise _lost(link) from error  # not sent, but a part of the list may be out already
+
+
+async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg | None:
     try:
         async with asyncio.timeout(timeout):
-            message = await arrived.get()
+            return await arrived.get()
     except TimeoutError:
         raise DeliveryUnknownError(
             f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
         ) from None
-    if message is None:
-        raise _lost(link)
-    return message
 
 
 def _lost(link: Link) -> DeliveryUnknownError:
