@@ -76,7 +76,8 @@ class RunEnd:
         self._since: float | None = None  # nobody has looked yet
         self._watch: asyncio.Future[EncodedOutcome] | None = None
         self._on_end: _OnEnd | None = None  # what the watch calls
-        self._waiting: set[asyncio.Future[Any]] | None = None
+        # One waits, mostly: no set is made for it.
+        self._waiting: asyncio.Future[Any] | set[asyncio.Future[Any]] | None = None
         self._looked_at: set[weakref.ref[_EndFuture]] | None = None
         self._settled: _EndFuture | None = None
 
@@ -128,9 +129,11 @@ class RunEnd:
     def hold(self, future: asyncio.Future[Any]) -> None:
         """Keep a future that is being waited for, and with it this object."""
         if self._waiting is None:
-            self._waiting = {future}
-        else:
+            self._waiting = future
+        elif isinstance(self._waiting, set):
             self._waiting.add(future)
+        elif self._waiting is not future:
+            self._waiting = {self._waiting, future}
         if self._on_end is not None:
             self._on_end.kept = self
         if self._looked_at is not None and isinstance(future, _EndFuture):
@@ -139,9 +142,12 @@ class RunEnd:
 
     def release(self, future: asyncio.Future[Any]) -> None:
         """Let go of a future that nobody waits for any more; whoever has it may go on to look at it."""
-        if self._waiting is None or future not in self._waiting:
+        if isinstance(self._waiting, set) and future in self._waiting:
+            self._waiting.discard(future)
+        elif self._waiting is future:
+            self._waiting = None
+        else:
             return
-        self._waiting.discard(future)
         if not self._waiting:
             self._waiting = None
             if self._on_end is not None:
@@ -181,7 +187,8 @@ class RunEnd:
         except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
             failure = error
         looked_at = list(self._looked_at or ())  # a copy: a future that dies meanwhile leaves the set
-        futures = [*(self._waiting or ()), *filter(None, (look() for look in looked_at))]
+        waiting = self._waiting if isinstance(self._waiting, set) else filter(None, [self._waiting])
+        futures = [*waiting, *filter(None, (look() for look in looked_at))]
         self._waiting = self._looked_at = None
         for future in futures:
             if isinstance(future, _EndFuture):
