@@ -1,4 +1,4 @@
-"""The page: rewrites the figures in docs/benchmarks.md, and the plot beside it. The words around them are written by hand."""
+"""The page: rewrites the figures in docs/benchmarks.md, and the plot. The words around them are written by hand."""
 
 from __future__ import annotations
 

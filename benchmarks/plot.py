@@ -13,23 +13,20 @@ _WIDTH, _HEIGHT = 760, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 130, 46, 52
 
 _STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #24292f }
-  .title { font-size: 15px; font-weight: 600 }
-  .grid { stroke: #d0d7de; stroke-width: 1 }
-  .ours { stroke: #3f51b5; fill: #3f51b5 }
-  .reference { stroke: #9a6700; fill: #9a6700 }
-  polyline { fill: none !important; stroke-width: 2.5; stroke-linejoin: round }
-  .reference polyline { stroke-dasharray: 7 4 }
-  .ours text, .reference text { stroke: none; font-weight: 600 }
-  .back { fill: #ffffff }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 }
-    .grid { stroke: #3d444d }
-    .ours { stroke: #9fa8da; fill: #9fa8da }
-    .reference { stroke: #e3b341; fill: #e3b341 }
-    .back { fill: #161b22 }
-  }
+.gb{--bg:#ffffff;--edge:#d1d9e0;--fg:#1f2328;--grid:#eaeef2;--ours:#0969da;--reference:#9a6700}
+@media (prefers-color-scheme:dark){.gb{--bg:#0d1117;--edge:#30363d;--fg:#e6edf3;--grid:#21262d;--ours:#58a6ff;
+--reference:#d29922}}
+.gb text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--fg)}
+.gb .title{font-weight:600}
+.gb .back{fill:var(--bg);stroke:var(--edge)}
+.gb .grid{stroke:var(--grid)}
+.gb polyline{fill:none;stroke-width:2.5;stroke-linejoin:round}
+.gb .ours polyline{stroke:var(--ours)}
+.gb .reference polyline{stroke:var(--reference);stroke-dasharray:7 4}
+.gb .ours circle,.gb .ours text{fill:var(--ours);font-weight:600}
+.gb .reference circle,.gb .reference text{fill:var(--reference);font-weight:600}
 """
+_TITLE = "CPU time of the client for one start, in microseconds"
 
 
 def draw(points: Sequence[Point]) -> str:
@@ -45,12 +42,13 @@ def draw(points: Sequence[Point]) -> str:
         share = math.log(cost / marks[0]) / math.log(marks[-1] / marks[0])
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
 
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        'aria-label="CPU time of a start against the number of starts at once, ours and nats-py">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {_WIDTH} {_HEIGHT}" class="gb" role="img">',
+        f"<title>{_TITLE}, against how many are under way at once: grctl-client, and nats-py by hand</title>",
         f"<style>{_STYLE}</style>",
-        f'<rect class="back" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
-        f'<text class="title" x="{_LEFT}" y="26">CPU time of the client for one start, in microseconds</text>',
+        f'<rect class="back" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{_HEIGHT - 1}" rx="8"/>',
+        f'<text class="title" x="{_LEFT}" y="27">{_TITLE}</text>',
     ]
     for mark in marks:
         parts.append(_line(_LEFT, y(mark), _WIDTH - _RIGHT, y(mark)))

@@ -7,7 +7,7 @@ import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -27,7 +27,7 @@ class Stack(ScriptedConnection):
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
         frame, names = sys._getframe(1), []
-        while frame.f_code.co_name != "start_workflow" and frame.f_code.co_name != "send":
+        while frame.f_code.co_name not in ("start_workflow", "send"):
             names.append(frame.f_code.co_name)
             frame = frame.f_back
         self.stacks.append(names)
@@ -62,7 +62,7 @@ class Tasks:
     def __init__(self) -> None:
         self.made = 0
 
-    def __enter__(self) -> Tasks:
+    def __enter__(self) -> Self:
         def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
             self.made += 1
             return asyncio.Task(coroutine, loop=loop, **options)

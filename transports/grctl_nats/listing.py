@@ -74,9 +74,9 @@ async def list_runs(
         sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
         asked = 0  # of those that are pending
         while pending > 0:
-            if asked <= _BATCH // 2 and asked < pending:  # so that the next page comes while this one is used
+            while asked < pending and asked <= _BATCH // 2:  # one half of a page comes while the other is used
                 await _ask(link, consumer, inbox)
-                asked += min(_BATCH, pending - asked)
+                asked += min(_BATCH // 2, pending - asked)
             for _ in range(min(asked, _BATCH // 2)):
                 message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
                 if message is None:
@@ -187,8 +187,8 @@ def _stream_seq(message: Msg) -> int:
 
 
 async def _ask(link: Link, consumer: str, inbox: str) -> None:
-    """Ask for a page."""
-    body = json.dumps({"batch": _BATCH, "no_wait": True}).encode()
+    """Ask for half a page."""
+    body = json.dumps({"batch": _BATCH // 2, "no_wait": True}).encode()
     try:
         await link.publish(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}", body, inbox)
     except NotSentError as error:

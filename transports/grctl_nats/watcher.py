@@ -343,7 +343,7 @@ class Watcher:
         if not hinted:
             return waits
         wanted = [subjects.history(wait.run) for wait in hinted]
-        events = {record.subject: record for record in await self._stored(wanted)}
+        events = {record.subject: record for record in await self._stored(wanted, are_large=True)}
         others = [wait for wait in waits if wait.hint is None]
         for wait, subject in zip(hinted, wanted, strict=True):
             event = events.get(subject)
@@ -363,13 +363,13 @@ class Watcher:
         runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
         return {run.run_id: record for run, record in runs if run is not None}
 
-    async def _stored(self, wanted: list[str]) -> list[Record]:
+    async def _stored(self, wanted: list[str], *, are_large: bool = False) -> list[Record]:
         """Return the last records of subjects; none where the broker says that the stream is gone."""
         try:
             if len(wanted) == 1 and "*" not in wanted[0]:
                 record = await self._records.last(wanted[0])
                 return [] if record is None else [record]
-            return await self._records.last_of_each(wanted)
+            return await self._records.last_of_each(wanted, are_large=are_large)
         except UnsupportedOperationError:
             # Nobody answers for the stream: it is gone, or it only has no leader for a moment.
             if await self._records.exists():
