@@ -12,7 +12,6 @@ import grctl
 from benchmarks.bed import bed
 from benchmarks.commands import starting
 from benchmarks.measuring import Call, Cost, many, settled
-from benchmarks.reference import Reference
 from benchmarks.responder import TYPE
 from benchmarks.rows import Row, Scale, limit_row
 from grctl.nats.connection import Connection
@@ -48,9 +47,6 @@ async def gathered(scale: Scale) -> AsyncIterator[Row]:
             note=f"CPU {cpu:.2f}",
         )
         yield limit_row("gather-memory", "its memory at the most, for each start", grown / 1024, "KB", None)
-        before = _peak()
-        await _gather(Reference(b.nc).start, count // 10)
-        del before
 
 
 async def _gather(call: Call, count: int) -> Cost:

@@ -99,16 +99,19 @@ def ratio_row(key: str, title: str, pair: Pair, goal: float | None, *, what: str
 
 
 def more_row(key: str, title: str, pair: Pair, goal: float | None, *, what: str = "cpu", note: str = "") -> Row:
-    """Return the row of what is compared by its difference; the goal is in the row's unit."""
-    factor, unit = _scaled(pair.figures(what)[1], what)
-    ours, reference = (figure * factor for figure in pair.figures(what))
+    """Return the row of what is compared by its difference; the goal is in the row's unit.
+
+    What disturbs a round only ever adds, and does not shorten itself as in a ratio: so the least disturbed ones count.
+    """
+    factor, unit = _scaled(pair.least(what)[1], what)
+    ours, reference = (figure * factor for figure in pair.least(what))
     return Row(
         key=key,
         title=title,
         ours=ours,
         reference=reference,
         unit=unit,
-        value=pair.more(what) * factor,
+        value=ours - reference,
         is_difference=True,
         goal=goal,
         note=note,

@@ -15,7 +15,7 @@ from grctl_core.headers import NO_HEADERS, check_headers
 __all__ = ["Attempt", "Fate"]
 
 
-class Fate(msgspec.Struct):
+class Fate(msgspec.Struct, gc=False):
     """What the connection itself said of a command, whatever the attempt layers make of it.
 
     Attributes:

@@ -55,7 +55,10 @@ class CallState(dict[str, Any]):
         attempts: how many commands have been sent for the call so far, looks at the run included.
     """
 
-    attempts = 0
+    __slots__ = ("attempts",)
+
+    def __init__(self) -> None:
+        self.attempts = 0
 
 
 _NUMBERS = (float, int)

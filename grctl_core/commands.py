@@ -29,7 +29,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Command(msgspec.Struct, frozen=True, kw_only=True):
+class _Command(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """What all commands have.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Command(msgspec.Struct, frozen=True, kw_only=True):
         return f"<{type(self).__name__} {self.kind} {self.id} for workflow {self.wf_id!r}>"
 
 
-class StartCommand(_Command, frozen=True, kw_only=True):
+class StartCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Start a run. ``input`` is encoded; None is sent as nil."""
 
     kind: ClassVar[str] = "run.start"
@@ -59,7 +59,7 @@ class StartCommand(_Command, frozen=True, kw_only=True):
     input: bytes | None = None
 
 
-class EventCommand(_Command, frozen=True, kw_only=True):
+class EventCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Send an event to the latest run of the id. ``payload`` is encoded; None is sent as nil.
 
     ``run`` is the run that the sender means, None where it means whichever is the latest. It is not sent.
@@ -71,27 +71,27 @@ class EventCommand(_Command, frozen=True, kw_only=True):
     payload: bytes | None = None
 
 
-class CancelCommand(_Command, frozen=True, kw_only=True):
+class CancelCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Cancel the latest run of the id."""
 
     kind: ClassVar[str] = "run.cancel"
     reason: str = ""
 
 
-class TerminateCommand(_Command, frozen=True, kw_only=True):
+class TerminateCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Terminate the latest run of the id."""
 
     kind: ClassVar[str] = "run.terminate"
     reason: str = ""
 
 
-class DescribeCommand(_Command, frozen=True, kw_only=True):
+class DescribeCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Ask for the RunInfo of the latest run of the id."""
 
     kind: ClassVar[str] = "run.describe"
 
 
-class QueryCommand(_Command, frozen=True, kw_only=True):
+class QueryCommand(_Command, gc=False, frozen=True, kw_only=True):
     """Ask a run's query handler. ``arguments`` is an encoded map. The embedded engine's alone."""
 
     kind: ClassVar[str] = "run.query"
@@ -116,7 +116,7 @@ class ErrorCode:
     INTERNAL = 5000
 
 
-class ReplyError(msgspec.Struct, frozen=True):
+class ReplyError(msgspec.Struct, gc=False, frozen=True):
     """Why the server refused."""
 
     code: int
@@ -124,7 +124,7 @@ class ReplyError(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class Reply(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """The server's answer to one command.
 
     Attributes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 from typing import Any
 
 from grctl_core.errors import EventLoopError
 
-__all__ = ["CurrentTask", "running_loop"]
+__all__ = ["CurrentTask", "OwnLoop", "running_loop"]
 
 
 def running_loop(what: str) -> asyncio.AbstractEventLoop:
@@ -61,3 +63,35 @@ class CurrentTask:
             task = asyncio.current_task()
             self._loop = None if task is None else task.get_loop()
         return task
+
+
+class OwnLoop:
+    """The event loop that something belongs to, and a cheap way to see that it is the one that runs here.
+
+    A thread runs one loop at a time, so where it runs this one it runs no other. Asking for the running loop asks the
+    operating system which process this is, in Python 3.11; a fork is noticed here too, for that costs nothing.
+    """
+
+    __slots__ = ("_loop", "_process", "_thread")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._process = _process
+
+    def runs_here(self) -> bool:
+        """Whether it runs in this thread, of the process that it was made in."""
+        return self._process is _process and threading.get_ident() == self._thread and self._loop.is_running()
+
+
+_process = object()
+"""Stands for this process; another one in a fork of it."""
+
+
+def _in_child() -> None:
+    global _process  # noqa: PLW0603 - each process has one
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

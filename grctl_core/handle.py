@@ -47,6 +47,21 @@ class WorkflowHandle(Generic[T]):
     Made by a client; belongs to the client's event loop. Dropping it does nothing to the run.
     """
 
+    # There may be a hundred thousand of them: what a handle needs only if it is used is made when it is.
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_end",
+        "_operations",
+        "_order",
+        "_refused",
+        "_request_timeout",
+        "_result_type",
+        "_run",
+        "_run_info",
+        "_state",
+    )
+
     def __init__(
         self,
         operations: Operations,

@@ -90,7 +90,9 @@ class Operations:
             timeout=call.workflow_timeout,
             created_at=datetime.now(UTC),
         )
+        # A run has one start, so its id is the command's, too.
         command = StartCommand(
+            id=run.id,
             wf_id=run.wf_id,
             run=run,
             input=None if call.workflow_input is None else encode("workflow_input", call.workflow_input),

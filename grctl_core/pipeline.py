@@ -284,11 +284,13 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInputError("retry= needs a retry plugin: Client(connection=..., plugins=['retry'])")
         return retry
 
-    async def try_with(self, attempt: Callable[..., Awaitable[Any]], call: CommandCall) -> Any:
+    def try_with(self, attempt: Callable[..., Awaitable[Any]], call: CommandCall) -> Awaitable[Any]:
         """Make the attempts that the retry slot wants; where it leaves a doubt that it never looked into, one look."""
-        layer = None if call.retry is None else self.retry
-        if layer is None:
-            return await (resolve_once(call, attempt) if _looks(call) else attempt(call))
+        if self.retry is not None and call.retry is not None:
+            return self._retry(self.retry, attempt, call)
+        return resolve_once(call, attempt) if _looks(call) else attempt(call)
+
+    async def _retry(self, layer: Layer, attempt: Callable[..., Awaitable[Any]], call: CommandCall) -> Any:
         task = self.current_task() or _no_task()
         before = task.cancelling()
         proceed = RetryProceed(attempt, layer, call, task, before, self.notifications, call)

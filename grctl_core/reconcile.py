@@ -118,36 +118,33 @@ class StartAttempts(_Attempts):
     async def proceed(self, call: StartCall) -> RunInfo:
         """Make one attempt, if the run is not there already; return the record of the run that was started."""
         self.call = call
-        timeout = call.request_timeout
-        if self._started is None:
+        if self._started is not None:
+            return self._started
+        run, timeout = self._command.run, call.request_timeout
+        reach = None
+        if self._doubt is not None:
             reach = Reach(self._bounds.reached_within)
-            found = None if self._doubt is None else await self._look(self._doubt, reach, timeout)
-            if found is None:
-                found = await self._start(reach, timeout)
-            elif self._doubt is not None:
-                found = await self._begun(found, self._doubt, reach, timeout)
-            self._started = found
-        return self._started
-
-    async def _start(self, reach: Reach, timeout: float) -> RunInfo:
-        run, earlier = self._command.run, self._doubt
+            found = await self._look(self._doubt, reach, timeout)
+            if found is not None and self._doubt is not None:
+                self._started = await self._begun(found, self._doubt, reach, timeout)
+                return self._started
+        earlier = self._doubt
         try:
             await self._send(self._command, timeout)
-            return run
-        except WorkflowAlreadyRunningError as error:
-            if error.run_id != run.id:
-                if earlier is None:
-                    raise
-                raise still(earlier, f"and sending it again failed: {error}") from error
-            # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
-            self._doubt = self._new_doubt("is recorded")
-            return await self._begun(run, self._doubt, reach, timeout)
+            self._started = run
         except DeliveryUnknownError:
             raise
         except GrctlError as error:
-            if earlier is None:
+            if isinstance(error, WorkflowAlreadyRunningError) and error.run_id == run.id:
+                # The active run is ours: this message came twice, or an attempt that was thought lost did arrive.
+                self._doubt = self._new_doubt("is recorded")
+                reach = reach or Reach(self._bounds.reached_within)
+                self._started = await self._begun(run, self._doubt, reach, timeout)
+            elif earlier is None:
                 raise
-            raise still(earlier, f"and sending it again failed: {error}") from error
+            else:
+                raise still(earlier, f"and sending it again failed: {error}") from error
+        return self._started
 
     async def _look(self, doubt: DeliveryUnknownError, reach: Reach, timeout: float) -> RunInfo | None:
         """Return our run's record if it is there; None when the start is certainly, or most likely, not done."""

@@ -43,7 +43,7 @@ _TERMINAL = frozenset(
 )
 
 
-class RunRef(msgspec.Struct, frozen=True):
+class RunRef(msgspec.Struct, gc=False, frozen=True):
     """Names one run.
 
     Attributes:
@@ -57,7 +57,7 @@ class RunRef(msgspec.Struct, frozen=True):
     wf_type: str | None = None
 
 
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+class RunInfo(msgspec.Struct, gc=False, frozen=True, kw_only=True):
     """What is known of a run at one moment (docs/protocol.md, "RunInfo"). It does not follow the run: ask again.
 
     Attributes:

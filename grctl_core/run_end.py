@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import weakref
 from collections.abc import Callable, Mapping
 from contextvars import Context
@@ -32,6 +31,8 @@ class RunEnd:
     A future that somebody waits for is held strongly until it is done, one that was only looked at is held weakly:
     looking often does not pile up. The watch is cancelled when nobody is left who could see its end.
 
+    There may be a hundred thousand of them, so what is empty is None, and the watch has one callback.
+
     Callbacks that outlive a caller run in an empty context: they must not keep the span of whoever happened to wait
     first. Each in one of its own, as a context cannot be entered in two threads at once.
 
@@ -45,6 +46,7 @@ class RunEnd:
         "_connection",
         "_looked_at",
         "_notifications",
+        "_on_end",
         "_result_type",
         "_run",
         "_settled",
@@ -73,8 +75,10 @@ class RunEnd:
         self._state = state
         self._since: float | None = None  # nobody has looked yet
         self._watch: asyncio.Future[EncodedOutcome] | None = None
-        self._waiting: set[asyncio.Future[Any]] = set()
-        self._looked_at: set[weakref.ref[_EndFuture]] = set()
+        self._on_end: _OnEnd | None = None  # what the watch calls
+        # One waits, mostly: no set is made for it.
+        self._waiting: asyncio.Future[Any] | set[asyncio.Future[Any]] | None = None
+        self._looked_at: set[weakref.ref[_EndFuture]] | None = None
         self._settled: _EndFuture | None = None
 
     def future(self) -> asyncio.Future[Any]:
@@ -92,7 +96,7 @@ class RunEnd:
         watch = self._watching()
         future = _EndFuture(self, watch.get_loop())
         if not watch.done():
-            self._looked_at.add(weakref.ref(future, self._looked_at.discard))
+            self._look(future)
             return future
         failure = self._settle(watch)
         future.settle(self.outcome, failure)
@@ -124,15 +128,37 @@ class RunEnd:
 
     def hold(self, future: asyncio.Future[Any]) -> None:
         """Keep a future that is being waited for, and with it this object."""
-        if not self._waiting and self._watch is not None:
-            self._watch.add_done_callback(self._settle, context=Context())
-        self._waiting.add(future)
+        if self._waiting is None:
+            self._waiting = future
+        elif isinstance(self._waiting, set):
+            self._waiting.add(future)
+        elif self._waiting is not future:
+            self._waiting = {self._waiting, future}
+        if self._on_end is not None:
+            self._on_end.kept = self
+        if self._looked_at is not None and isinstance(future, _EndFuture):
+            self._looked_at.discard(weakref.ref(future))
+            self._looked_at = self._looked_at or None
 
     def release(self, future: asyncio.Future[Any]) -> None:
-        """Let go of a future that nobody waits for any more."""
-        self._waiting.discard(future)
-        if not self._waiting and self._watch is not None:
-            self._watch.remove_done_callback(self._settle)
+        """Let go of a future that nobody waits for any more; whoever has it may go on to look at it."""
+        if isinstance(self._waiting, set) and future in self._waiting:
+            self._waiting.discard(future)
+        elif self._waiting is future:
+            self._waiting = None
+        else:
+            return
+        if not self._waiting:
+            self._waiting = None
+            if self._on_end is not None:
+                self._on_end.kept = None
+        if isinstance(future, _EndFuture) and not future.done():
+            self._look(future)
+
+    def _look(self, future: _EndFuture) -> None:
+        if self._looked_at is None:
+            self._looked_at = set()
+        self._looked_at.add(weakref.ref(future, self._looked_at.discard))
 
     def _watching(self) -> asyncio.Future[EncodedOutcome]:
         loop = running_loop("a handle")
@@ -140,8 +166,8 @@ class RunEnd:
             self._watch = self._connection.watch(self._run)
             if self._since is None and self._notifications is not None:
                 self._since = loop.time()
-            settle = functools.partial(_settle_if_alive, weakref.ref(self))
-            self._watch.add_done_callback(settle, context=Context())
+            self._on_end = _OnEnd(self)
+            self._watch.add_done_callback(self._on_end, context=Context())
         elif self._watch.get_loop() is not loop:
             raise EventLoopError("this handle belongs to another event loop: the one that its connection was opened in")
         return self._watch
@@ -150,7 +176,7 @@ class RunEnd:
         """Take what the watch brought to all who wait; return why, if it brought no end."""
         if watch is not self._watch:
             return None
-        self._watch = None
+        self._watch = self._on_end = None
         failure: Exception | None = None
         try:
             encoded = watch.result()
@@ -160,10 +186,10 @@ class RunEnd:
             failure = _stopped()
         except Exception as error:  # noqa: BLE001 - also a transport's mistake must reach those who wait
             failure = error
-        looked_at = list(self._looked_at)  # a copy: a future that dies meanwhile leaves the set
-        futures = [*self._waiting, *filter(None, (look() for look in looked_at))]
-        self._waiting.clear()
-        self._looked_at.clear()
+        looked_at = list(self._looked_at or ())  # a copy: a future that dies meanwhile leaves the set
+        waiting = self._waiting if isinstance(self._waiting, set) else filter(None, [self._waiting])
+        futures = [*waiting, *filter(None, (look() for look in looked_at))]
+        self._waiting = self._looked_at = None
         for future in futures:
             if isinstance(future, _EndFuture):
                 future.settle(self.outcome, failure)
@@ -191,16 +217,32 @@ def _stopped() -> ConnectionClosedError:
     return ConnectionClosedError("the connection stopped watching for the end of this run")
 
 
-def _settle_if_alive(end: weakref.ref[RunEnd], watch: asyncio.Future[EncodedOutcome]) -> None:
-    alive = end()
-    if alive is not None and alive._watch is watch:  # noqa: SLF001 - the same module
-        alive._settle(watch)  # noqa: SLF001
-    elif not watch.cancelled():
-        watch.exception()  # nobody is left to ask: an end that nobody waits for logs nothing
+class _OnEnd:
+    """What a watch calls when it is done. It holds its RunEnd weakly, and strongly while somebody waits.
+
+    Attributes:
+        kept: the RunEnd, while somebody waits.
+    """
+
+    __slots__ = ("_end", "kept")
+
+    def __init__(self, end: RunEnd) -> None:
+        self._end = weakref.ref(end)
+        self.kept: RunEnd | None = None
+
+    def __call__(self, watch: asyncio.Future[EncodedOutcome]) -> None:
+        end = self._end()
+        self.kept = None
+        if end is not None and end._watch is watch:  # noqa: SLF001 - the same module
+            end._settle(watch)  # noqa: SLF001
+        elif not watch.cancelled():
+            watch.exception()  # nobody is left to ask: an end that nobody waits for logs nothing
 
 
 class _EndFuture(asyncio.Future[Any]):
     """The future that a user looks at. It knows whether somebody waits for it."""
+
+    __slots__ = ("_end", "_waiters")
 
     def __init__(self, end: RunEnd, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
@@ -211,7 +253,6 @@ class _EndFuture(asyncio.Future[Any]):
         if not self.done():
             if self._waiters == 0:
                 self._end.hold(self)
-                super().add_done_callback(self._end.release, context=Context())
             self._waiters += 1
         super().add_done_callback(fn, context=context)
 
@@ -220,9 +261,13 @@ class _EndFuture(asyncio.Future[Any]):
         if removed and not self.done():
             self._waiters -= removed
             if self._waiters <= 0:
-                super().remove_done_callback(self._end.release)
                 self._end.release(self)
         return removed
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = super().cancel(msg)
+        self._end.release(self)
+        return cancelled
 
     def settle(self, outcome: Outcome[Any] | None, failure: Exception | None) -> None:
         """Make the run's end this future's: the only place where it becomes an exception."""

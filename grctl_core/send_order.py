@@ -22,24 +22,27 @@ class SendOrder:
 
     def __init__(self) -> None:
         self._busy = False
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queue: deque[asyncio.Future[None]] | None = None  # made by the first that queues: it is half a kilobyte
 
     async def __aenter__(self) -> None:
         if not self._busy:
             self._busy = True
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        if self._queue is None:
+            self._queue = deque()
+        queue = self._queue
+        queue.append(turn)
         try:
             await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # cancelled as its turn came
                 self._busy = False
                 self._spoil(error)
-            elif turn in self._queue:
-                behind = len(self._queue) - self._queue.index(turn) - 1
+            elif turn in queue:
+                behind = len(queue) - queue.index(turn) - 1
                 self._spoil(error, last=behind)
-                self._queue.remove(turn)
+                queue.remove(turn)
             raise
 
     async def __aexit__(
@@ -59,8 +62,9 @@ class SendOrder:
 
     def _spoil(self, cause: BaseException, last: int | None = None) -> None:
         """Fail the last so many of the queue, all by default."""
-        for _ in range(len(self._queue) if last is None else last):
-            turn = self._queue.pop()
+        queue = self._queue or deque()
+        for _ in range(len(queue) if last is None else last):
+            turn = queue.pop()
             if not turn.done():
                 error = NotSentError(
                     "not sent: an earlier event of this handle did not get through "

@@ -41,28 +41,30 @@ _UNREAD = "the server's records could not be read"
 
 
 class Wire:
-    """Sends commands through the attempt layers."""
+    """Sends commands through the attempt layers, where there are any."""
 
-    __slots__ = ("_send", "connection")
+    __slots__ = ("_layers", "connection")
 
     def __init__(self, connection: Connection, pipeline: Pipeline) -> None:
         self.connection = connection
-        self._send = pipeline.around_attempt(self._request)
+        self._layers = pipeline.around_attempt(self._innermost) if pipeline.attempts else None
 
-    async def _request(self, attempt: Attempt) -> Reply:
-        fate = attempt.fate
+    def _innermost(self, attempt: Attempt) -> Awaitable[Reply]:
+        return self._request(attempt.command, attempt.timeout, attempt.fate)
+
+    async def _request(self, command: Command, timeout: float, fate: Fate | None) -> Reply:
         if fate is None:
-            return await self.connection.request(attempt.command, timeout=attempt.timeout)
+            return await self.connection.request(command, timeout=timeout)
         fate.is_open = True
         try:
-            reply = await self.connection.request(attempt.command, timeout=attempt.timeout)
+            reply = await self.connection.request(command, timeout=timeout)
         except GrctlError as error:
             fate.is_open = isinstance(error, DeliveryUnknownError)
             raise
         fate.is_open = reply.success or reply.error is None or reply.error.code in _IN_DOUBT
         return reply
 
-    async def send(self, call: CommandCall, command: Command, timeout: float, fate: Fate | None = None) -> Reply:
+    def send(self, call: CommandCall, command: Command, timeout: float, fate: Fate | None = None) -> Awaitable[Reply]:
         """Send one command for a call; errors as :meth:`grctl_core.protocols.Connection.request`, or of a layer.
 
         Args:
@@ -75,9 +77,10 @@ class Wire:
         call.state.attempts += 1
         if call.headers:
             command = msgspec.structs.replace(command, headers=call.headers)
-        attempt = Attempt(command=command, timeout=timeout, call=call, number=call.state.attempts, fate=fate)
-        reply: Reply = await self._send(attempt)
-        return reply
+        if self._layers is None:
+            return self._request(command, timeout, fate)
+        number = call.state.attempts
+        return self._layers(Attempt(command=command, timeout=timeout, call=call, number=number, fate=fate))
 
     async def find_run(self, run: RunRef, timeout: float) -> RunInfo | None:
         """Look for a run's record, for so many seconds at most; DeliveryUnknownError where no answer comes."""

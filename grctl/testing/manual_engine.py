@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from grctl.testing.engine_run import EngineRun
 from grctl.testing.run_report import runs_report
 from grctl.testing.time_mover import TimeMover
-from grctl_core.client import WorkflowClient
+from grctl_core.client import PLAIN, WorkflowClient
 from grctl_core.durations import Duration, optional_timedelta, to_seconds
 from grctl_core.errors import EventLoopError, WorkflowTypeNotRegisteredError
 from grctl_core.event_loop import running_loop
@@ -132,7 +132,7 @@ class ManualEngine:
         workflow_input: object = None,
         workflow_timeout: Duration | None = None,
         *,
-        result_type: type[T] = Any,  # type: ignore[assignment]  # the default of T
+        result_type: type[T] = PLAIN,
     ) -> EngineRun[T]:
         """Start a workflow, and let it do what it can without time passing.
 
@@ -166,7 +166,7 @@ class ManualEngine:
         await self.settle()
         return EngineRun(self, handle)
 
-    async def run(self, run: str | WorkflowHandle[T], *, result_type: type[T] = Any) -> EngineRun[T]:  # type: ignore[assignment]
+    async def run(self, run: str | WorkflowHandle[T], *, result_type: type[T] = PLAIN) -> EngineRun[T]:
         """Return a run that the tested code, or a parent, has started: the latest one of a workflow id, or a handle's.
 
         What that code has set off is let happen first.

@@ -113,10 +113,9 @@ class Place:
             connection, link = self.connection, self.connection._uplink.link
             counts |= {
                 "under way": connection._under_way,
-                "slots taken": 512 - connection._slots._value,
+                "slots taken": 512 - connection._slots._free,
                 "cancels under way": len(connection._ending),
-                "replies waited for": len(link._waiting),
-                "streams": len(link._streams),
+                "replies waited for": len(link.replies),
                 "runs waited for": len(connection._watcher._waits),
                 "ends being read": len(connection._watcher._settlers),
                 "subscriptions": len(link._client._subs),

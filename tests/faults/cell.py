@@ -157,9 +157,9 @@ class Cell:
             "deadlines": len(connection._deadlines),
             "requests": connection._under_way,
             "cancels and terminates": len(connection._ending),
-            "free slots": connection._slots._value - connection._settings.max_in_flight,
+            "free slots": connection._slots._free - connection._settings.max_in_flight,
         }
         link = connection._uplink._link
         if link is not None:
-            left |= {"replies": len(link._waiting), "streams": len(link._streams)}
+            left |= {"replies": len(link.replies)}
         self.result.wrong += [f"{count} {what} left" for what, count in left.items() if count]

@@ -153,8 +153,7 @@ class NatsPlace:
             "waits": len(connection._watcher),
             "deadlines": len(connection._deadlines),
             "requests": connection._under_way,
-            "replies": len(link._waiting),
-            "streams": len(link._streams),
+            "replies": len(link.replies),
         }
 
 

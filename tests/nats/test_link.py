@@ -46,6 +46,10 @@ async def link(broker):
     await made.close()
 
 
+LAST = b"the last"
+"""An answer that bears a status: it ends an answer of several messages."""
+
+
 class Responder:
     """Answers each message on ``ask.>`` with what :attr:`answers` says; remembers them all."""
 
@@ -59,7 +63,8 @@ class Responder:
         self.messages.append(message)
         self.came.set()
         for answer in self.answers:
-            await message.respond(answer)
+            headers = {"Status": "204"} if answer == LAST else None
+            await self.client.publish(message.reply, answer, headers=headers)
 
 
 async def responding(broker: Broker, **options: Any) -> Responder:
@@ -80,7 +85,7 @@ async def responder(broker):
 
 
 def nothing_waits(link: Link) -> bool:
-    return not link._waiting and not link._streams
+    return not len(link.replies)
 
 
 async def within(awaitable: Any) -> Any:
@@ -119,7 +124,7 @@ class TestFates:
         assert nothing_waits(link)
 
     async def test_a_late_reply_is_ignored(self, link, responder):
-        link.on_second_reply = lambda: pytest.fail("a late reply is no second one")
+        link.replies.on_second = lambda: pytest.fail("a late reply is no second one")
         responder.answers = []
         with pytest.raises(DeliveryUnknownError):
             await link.request("ask.x", b"", None, 0.05)
@@ -129,7 +134,7 @@ class TestFates:
         assert (await link.request("ask.y", b"", None, LONG)).data == b"yes"
 
     async def test_the_late_reply_of_a_caller_that_went_away(self, link, responder):
-        link.on_second_reply = lambda: pytest.fail("a late reply is no second one")
+        link.replies.on_second = lambda: pytest.fail("a late reply is no second one")
         responder.answers = []
         asking = asyncio.create_task(link.request("ask.x", b"", None, LONG))
         await within(responder.came.wait())
@@ -143,7 +148,7 @@ class TestFates:
 
     async def test_a_second_reply_is_noticed(self, link, responder):
         seen = []
-        link.on_second_reply = lambda: seen.append(1)
+        link.replies.on_second = lambda: seen.append(1)
         responder.answers = [b"1", b"2"]
         assert (await link.request("ask.x", b"", None, LONG)).data == b"1"
         responder.answers = [b"yes"]
@@ -151,17 +156,18 @@ class TestFates:
         assert seen == [1]
 
     async def test_answers_in_any_number_are_no_second_reply(self, link, responder):
-        link.on_second_reply = lambda: pytest.fail("a stream has any number of answers")
-        responder.answers = [b"1", b"2", b"3"]
-        async with link.stream("ask.x", b"") as messages:
-            assert (await within(messages.get())).data == b"1"
+        link.replies.on_second = lambda: pytest.fail("any number of answers may come")
+        responder.answers = [b"1", b"2", LAST, b"3"]
+        messages = await within(link.collect("ask.x", b"", LONG))
+        assert [message.data for message in messages] == [b"1", b"2", LAST]
         responder.answers = [b"yes"]
         await link.request("ask.y", b"", None, LONG)
+        assert nothing_waits(link)
 
-    async def test_a_stream(self, link, responder):
+    async def test_several_answers_have_their_time_from_one_to_the_next(self, link, responder):
         responder.answers = [b"1", b"2"]
-        async with link.stream("ask.x", b"") as messages:
-            assert [(await within(messages.get())).data for _ in "12"] == [b"1", b"2"]
+        with pytest.raises(DeliveryUnknownError, match=r"has not gone on with its answer within 0.05 s"):
+            await within(link.collect("ask.x", b"", 0.05))
         assert nothing_waits(link)
 
     async def test_an_empty_reply_is_a_reply(self, link, responder):
@@ -231,11 +237,14 @@ class TestLoss:
         assert not link.is_up
         assert nothing_waits(link)
 
-    async def test_streams_end_too(self, broker, link, responder):
-        responder.answers = []
-        async with link.stream("ask.x", b"") as messages:
-            broker.kill()
-            assert isinstance(await within(messages.get()), DeliveryUnknownError)
+    async def test_answers_of_several_messages_end_too(self, broker, link, responder):
+        responder.answers = [b"1"]
+        asking = asyncio.create_task(link.collect("ask.x", b"", LONG))
+        await within(responder.came.wait())
+        broker.kill()
+        with pytest.raises(DeliveryUnknownError, match="lost before the reply came"):
+            await within(asking)
+        assert nothing_waits(link)
 
     async def test_nothing_is_sent_after_it(self, broker, link, responder):
         broker.kill()
@@ -250,8 +259,7 @@ class TestLoss:
             with pytest.raises(NotSentError, match="is lost"):
                 await ask
         with pytest.raises(NotSentError):
-            async with link.stream("ask.x", b""):
-                pass
+            await link.collect("ask.x", b"", LONG)
         await link.close()
         await later.client.publish("ask.last")
         await within(later.came.wait())
@@ -441,8 +449,8 @@ class TestPermissions:
             await within(link.request("ask.Secret.X", b"", None, LONG))
         assert (await within(allowed)).data == b"yes"
         assert link.is_up
-        async with link.stream("ask.Secret.Y", b"") as messages:
-            assert isinstance(await within(messages.get()), AccessDeniedError)
+        with pytest.raises(AccessDeniedError, match="permissions violation for publish to"):
+            await within(link.collect("ask.Secret.Y", b"", LONG))
         assert nothing_waits(link)
         await link.close()
         await responder.client.close()
@@ -494,15 +502,17 @@ class TestMany:
 
 
 async def test_answers_that_were_dropped_are_missed(link, responder):
-    """A stream of answers that may have a gap ends in an error; a drop elsewhere does not concern it."""
+    """An answer of several messages that may have a gap ends in an error; a drop elsewhere does not concern it."""
     responder.answers = []
     told = []
     link.on_dropped = lambda: told.append(1)
-    async with link.stream("ask.x", b"") as messages:
-        link.dropped("grctl_run.W.w.r.info")
-        assert messages.empty()
-        link.dropped(f"{link.inbox}.s7")
-        assert isinstance(messages.get_nowait(), DeliveryUnknownError)
+    asking = asyncio.create_task(link.collect("ask.x", b"", LONG))
+    await within(responder.came.wait())
+    link.dropped("grctl_run.W.w.r.info")
+    assert len(list(link.replies)) == 1
+    link.dropped(f"{link.inbox}.s7")
+    with pytest.raises(DeliveryUnknownError, match="dropped"):
+        await within(asking)
     assert told == [1, 1]
 
 

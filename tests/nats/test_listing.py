@@ -258,4 +258,4 @@ async def test_it_holds_a_page_at_a_time(server, connection, monkeypatch):
     await server.put_many([stored(new_run(f"w{n}")) for n in range(2_000)])
     monkeypatch.setattr(listing.asyncio, "Queue", Counted)
     assert len(await listed(connection)) == 2_000
-    assert max(most) <= listing._BATCH + 1
+    assert max(most) <= 2 * listing._HALF + 1

@@ -156,7 +156,7 @@ async def scripted():
         link = await dial(settings.servers[0], settings, 15)
         client = await nats.connect(broker.url)
         yield Scripted(client, Records(lambda: link, 0.3))
-        assert not link._streams
+        assert not len(link.replies)
         await client.close()
         await link.close()
 

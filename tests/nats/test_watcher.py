@@ -547,7 +547,7 @@ class TestTrouble:
         for run in runs:
             await server.end(run)
 
-        async def fail(*_: object) -> list[Record]:
+        async def fail(*_: object, **__: object) -> list[Record]:
             raise error
 
         monkeypatch.setattr(connection._records, "last_of_each", fail)

@@ -96,8 +96,8 @@ def _tables(connection: NatsConnection) -> dict[str, int]:
     return {
         "waits": len(connection._watcher._waits),
         "ends": len(connection._watcher._settlers),
-        "requests": len(link._waiting) if link else 0,
-        "streams": len(link._streams) + len(link._told) if link else 0,
+        "requests": len(link.replies) if link else 0,
+        "told of refusals": len(link._told) if link else 0,
         "deadlines": len(connection._deadlines._upheld),
         "closing": len(link_module._LEFT),
         "subscriptions": len(link._subscriptions) if link else 0,

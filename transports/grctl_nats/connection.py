@@ -11,7 +11,7 @@ import os
 import socket
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -37,7 +37,7 @@ from grctl_core.errors import (
     NotDeliveredError,
     NotSentError,
 )
-from grctl_core.event_loop import running_loop
+from grctl_core.event_loop import OwnLoop, running_loop
 from grctl_core.history import HistoryEvent
 from grctl_core.listeners import Listeners
 from grctl_core.outcome import EncodedOutcome
@@ -56,6 +56,7 @@ from grctl_nats.link import Link
 from grctl_nats.listing import list_runs
 from grctl_nats.records import Records
 from grctl_nats.settings import Options, Settings, read_settings, servers_of_environment
+from grctl_nats.slots import Slots
 from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import Uplink, closed_error
 from grctl_nats.watcher import Watcher
@@ -85,10 +86,10 @@ class NatsConnection:
         self._loop = running_loop("a connection")
         self._sender = f"c_{os.urandom(4).hex()}@{socket.gethostname() or 'localhost'}"
         self._listeners = Listeners(_log)
-        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._own_loop = OwnLoop(self._loop)
+        self._slots = Slots(settings.max_in_flight)
         self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # set by the last request that ends while the connection is being closed
         self._closer: asyncio.Task[None] | None = None  # from the first close() on
         self._clock = (datetime.now(UTC), self._loop.time())
         self._seen = LatestRuns()
@@ -108,7 +109,7 @@ class NatsConnection:
             compare_clocks=self._compare_clocks,
             reason=TIMEOUT_REASON,
         )
-        self._watcher = Watcher(self._records, self._deadlines.uphold)
+        self._watcher = Watcher(self._records, self._deadlines.uphold, self._saw_end)
 
     @classmethod
     async def connect(cls, servers: str | Iterable[str] | None = None, **options: Unpack[Options]) -> Self:
@@ -228,11 +229,13 @@ class NatsConnection:
         self._check_usable()
         self._enter()
         try:
-            try:
-                await self._guard(command)
-            except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
-                raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            if type(command) is StartCommand:
+            guard = self._guard(command)
+            if guard is not None:
+                try:
+                    await guard
+                except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
+                    raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
+            if type(command) is StartCommand and command.run.timeout is not None:
                 return await self._start(command, timeout)
             if type(command) is CancelCommand or type(command) is TerminateCommand:
                 return await self._end(command, timeout)
@@ -242,15 +245,14 @@ class NatsConnection:
 
     def _enter(self) -> None:
         self._under_way += 1
-        self._idle.clear()
 
     def _leave(self) -> None:
         self._under_way -= 1
-        if not self._under_way:
+        if not self._under_way and self._closer is not None:
             self._idle.set()
 
     async def _start(self, command: StartCommand, timeout: float) -> Reply:
-        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
+        """Send the start of a run with a timeout. From then on this is upheld, unless it certainly started nothing."""
         run = command.run
         begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
         try:
@@ -273,21 +275,29 @@ class NatsConnection:
             if not self._ending[command.wf_id]:
                 del self._ending[command.wf_id]
 
-    async def _guard(self, command: Command) -> None:
+    def _guard(self, command: Command) -> Awaitable[None] | None:
+        """Return what to wait for before the command may go out; None, for nothing, is by far the most common."""
         guards = self._safeguards
+        if type(command) is StartCommand:
+            ended = self._ended.get(command.wf_id) if guards.residue_before_start else None
+            return None if ended is None else self._wait_for_residue(ended)
+        if type(command) is EventCommand and guards.settled_before_send and command.run is not None:
+            return safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
         if type(command) is CancelCommand and guards.begun_before_cancel:
-            await safeguards.wait_until_begun(lambda: self._latest(command.wf_id), guards.begun_within)
-        elif type(command) is EventCommand and guards.settled_before_send and command.run is not None:
-            await safeguards.wait_until_settled(self._records, command.run, guards.settled_within)
-        elif type(command) is StartCommand and guards.residue_before_start:
-            ended = self._ended.get(command.wf_id)
-            if ended is not None:
-                await safeguards.wait_for_residue(self._records, ended, guards.residue_within)
-                self._ended.drop(ended)
+            return safeguards.wait_until_begun(lambda: self._latest(command.wf_id), guards.begun_within)
+        return None
+
+    async def _wait_for_residue(self, ended: RunRef) -> None:
+        await safeguards.wait_for_residue(self._records, ended, self._safeguards.residue_within)
+        self._ended.drop(ended)
 
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
-        async with self._slots:
+        if not self._slots.take_now():
+            await self._slots.take()
+        try:
             reply = await self._exchange(command, self._settings.request_timeout if timeout is None else timeout)
+        finally:
+            self._slots.give_back()
         if reply.success:
             self._note(command, reply)
         return reply
@@ -296,6 +306,8 @@ class NatsConnection:
         body = memoryview(wire.encode_command(command, self._sender))  # its repr shows no byte of it
         headers = dict(command.headers) if command.headers else None
         link = self._uplink.link
+        if type(command) is StartCommand:
+            self._watcher.starts(command.run.ref)
         if self._safeguards.size_margin:
             safeguards.check_size(body, link.max_payload)
         answer = (await link.request(subjects.command(command.wf_id), body, headers, timeout)).data
@@ -341,9 +353,7 @@ class NatsConnection:
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
         self._check_usable()
-        future = self._watcher.watch(run)
-        future.add_done_callback(self._saw_end, context=contextvars.Context())
-        return future
+        return self._watcher.watch(run)
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         """Return the stored record of exactly this run."""
@@ -367,13 +377,14 @@ class NatsConnection:
         self._check_usable()
         return read_history(self._records, self._uplink, run, follow=follow)
 
-    async def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
+    def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
         """Iterate over the runs that the filter admits; ends in an error when the connection is lost meanwhile."""
-        self._check_usable()
-        runs = list_runs(self._uplink.link, run_filter, self._settings.request_timeout)
-        async with contextlib.aclosing(runs):
-            async for run in runs:
-                yield run
+
+        def link() -> Link:
+            self._check_usable()
+            return self._uplink.link
+
+        return list_runs(link, run_filter, self._settings.request_timeout)
 
     def add_listener(self, listener: ConnectionListener) -> Callable[[], None]:
         """Have a listener called when the connection is up, lost or closed; returns what removes it."""
@@ -403,7 +414,8 @@ class NatsConnection:
     async def _close(self, grace: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
-                await self._idle.wait()
+                if self._under_way:
+                    await self._idle.wait()
         await self._deadlines.close()
         await self._watcher.close()
         await self._uplink.close()
@@ -413,7 +425,7 @@ class NatsConnection:
         """See to it that Ground Control is behind a new link, and compare the clocks."""
         await self._compare_clocks(Records(lambda: link, self._settings.request_timeout))
         if self._safeguards.second_reply_warning:
-            link.on_second_reply = lambda: self._second_reply(link.server)
+            link.replies.on_second = lambda: self._second_reply(link.server)
         link.on_dropped = self._watcher.hints_lost
         link.on_hints_refused = lambda subject: self._hints_refused(link.server, subject)
         link.on_unheard_refusal = self._refused_unheard
@@ -452,10 +464,7 @@ class NatsConnection:
                 subject,
             )
 
-    def _saw_end(self, future: asyncio.Future[EncodedOutcome]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        run = future.result().run
+    def _saw_end(self, run: RunInfo) -> None:
         self._deadlines.forget(run.ref)
         self._ended.put(run.ref)
 
@@ -488,6 +497,8 @@ class NatsConnection:
         self._check_loop()
 
     def _check_loop(self) -> None:
+        if self._own_loop.runs_here():
+            return
         if running_loop("the connection") is not self._loop:  # in a child process that was forked none is running
             raise EventLoopError(
                 "this connection belongs to another event loop, the one that it was opened in: open one in each "

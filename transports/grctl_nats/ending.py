@@ -6,14 +6,14 @@ import msgspec
 from msgspec.structs import replace
 
 from grctl_core.errors import DecodeError
-from grctl_core.history import TERMINAL_KINDS
+from grctl_core.history import TERMINAL_KINDS, HistoryEvent
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
 from grctl_core.run import RunInfo, RunStatus
 from grctl_core.safe_text import one_line
 from grctl_nats import subjects, wire
 from grctl_nats.records import Record, Records
 
-__all__ = ["TIMEOUT_REASON", "has_ended", "read_outcome"]
+__all__ = ["TIMEOUT_REASON", "has_ended", "outcome_by_hint", "read_outcome"]
 
 TIMEOUT_REASON = "workflow_timeout exceeded"
 """How the reason of a terminate begins by which a client upholds a workflow timeout: every process reads such an end
@@ -118,15 +118,43 @@ async def _anywhere(records: Records, info: RunInfo) -> EncodedOutcome | None:
     return None
 
 
+def outcome_by_hint(hint: RunInfo, record: Record) -> EncodedOutcome | None:
+    """Return how a run ended by a stored event of its history, None where that is not the end that a hint was of.
+
+    What is written of one end is one atomic batch, and bears one time (docs/protocol.md, section 3). So a hint and a
+    stored event that agree on how the run ended, and when, are of one batch: that it was stored is all that a hint
+    leaves open, and the record that it shows need not be read again.
+
+    Args:
+        hint: the RunInfo record that went by.
+        record: the event.
+
+    Raises:
+        DecodeError: the event cannot be understood.
+
+    """
+    event = _decode(record)
+    status = TERMINAL_KINDS.get(event.kind)
+    if status is None or status is not hint.status or event.timestamp != hint.completed_at:
+        return None
+    return _from_event(hint, status, event.encoded) if _is_of(event, hint) else None
+
+
 def _of_event(info: RunInfo, record: Record) -> EncodedOutcome | None:
+    event = _decode(record)
+    status = TERMINAL_KINDS.get(event.kind)
+    return None if status is None or not _is_of(event, info) else _from_event(info, status, event.encoded)
+
+
+def _decode(record: Record) -> HistoryEvent:
     try:
-        event = wire.decode_event(record.body, record.seq)
+        return wire.decode_event(record.body, record.seq)
     except DecodeError as error:
         raise error.with_traceback(None) from None  # its frames hold what was to be decoded
-    status = TERMINAL_KINDS.get(event.kind)
-    if status is None or event.run_id != info.id or event.wf_id != info.wf_id:
-        return None
-    return _from_event(info, status, event.encoded)
+
+
+def _is_of(event: HistoryEvent, info: RunInfo) -> bool:
+    return event.run_id == info.id and event.wf_id == info.wf_id
 
 
 def _from_event(info: RunInfo, status: RunStatus, encoded: bytes) -> EncodedOutcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +20,7 @@ from grctl_core.run import RunRef
 from grctl_nats import subjects, wire
 from grctl_nats.ending import has_ended
 from grctl_nats.records import Record, Records
+from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import Uplink
 
 if TYPE_CHECKING:
@@ -64,13 +66,21 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
     hints = _Hints(uplink, subject)
     next_seq = 1
     ended = terminal_event = False
+    ahead: asyncio.Task[list[Record]] | None = None  # the next page, on its way while one is used
     try:
         while True:
             if follow:
                 await hints.listen()  # before looking, or what comes in between would be missed
 
             page = functools.partial(records.page, subject, next_seq, _PAGE)
-            found = await _through_losses(uplink, records, page, for_ever=follow)
+            found = await _through_losses(
+                uplink, records, page if ahead is None else _first(ahead, page), for_ever=follow
+            )
+            ahead = None
+            if len(found) == _PAGE:
+                following = records.page(subject, found[-1].seq + 1, _PAGE)
+                ahead = asyncio.create_task(following, name="grctl-nats-page", context=contextvars.Context())
+                ahead.add_done_callback(_see, context=contextvars.Context())
             for record in found:
                 event = _decode(run, record)  # one that cannot be decoded withholds none before it
                 terminal_event = terminal_event or event.is_terminal
@@ -93,7 +103,21 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             if not ended:
                 await hints.wait()
     finally:
+        if ahead is not None:
+            await end_tasks(ahead)
         await hints.stop()
+
+
+def _see(page: asyncio.Task[list[Record]]) -> None:
+    """Look at how a page failed, as whoever reads may have left: or asyncio would log that nobody did."""
+    if not page.cancelled():
+        page.exception()
+
+
+def _first(ahead: Awaitable[T], read: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """Return what waits for what is on its way, and from the second time on reads anew."""
+    waiting = [ahead]
+    return lambda: waiting.pop() if waiting else read()
 
 
 def _decode(run: RunRef, record: Record) -> HistoryEvent:

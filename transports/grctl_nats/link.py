@@ -13,18 +13,18 @@ import contextvars
 import inspect
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
     AccessDeniedError,
-    DeliveryUnknownError,
     GrctlError,
     InvalidInputError,
     NotDeliveredError,
     NotSentError,
 )
 from grctl_core.safe_text import one_line
+from grctl_nats.replies import Replies
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as NatsClient
@@ -49,11 +49,11 @@ goes on: nobody can call it back from the driver, and even less from the kernel.
 not enough to go by: the event loop of Python 3.12.1 and 3.13.0 takes whatever the driver gives it, without a bound."""
 _ROOM_WITHIN = 5.0
 """Seconds that a message without a timeout of its own waits for that."""
-_LONGEST_PAUSE = 0.02
+_ASKED_TO_CONFIRM = "$JS.API.DIRECT.GET.grctl_state.grctl_registry.-"
+"""What is asked to learn how far the broker has come: any answer does, a refusal too. Every client may ask it."""
 
 _MOST_SAID = 300  # characters of the broker's words on why it ends a connection
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
-_REMEMBERED = 10_000
 _NUMBERS = itertools.count(1)
 
 
@@ -64,7 +64,7 @@ class Link:
         number: counts the links of this process.
         server: the broker's address.
         inbox: the subject below which the replies come.
-        on_second_reply: called when a request was answered twice (docs/protocol.md, section 8, 10).
+        replies: who waits for what.
         on_dropped: called for each message that the driver dropped, as it came faster than it was taken in.
         on_hints_refused: called with each subject of :meth:`subscribe` that the broker refuses to let us hear.
         on_unheard_refusal: called with subject and message where nobody waits for what the broker refuses.
@@ -76,7 +76,6 @@ class Link:
 
     def __init__(self, client: NatsClient, server: str, inbox: str) -> None:
         self.inbox = inbox
-        self.on_second_reply: Callable[[], None] | None = None
         self.on_dropped: Callable[[], None] | None = None
         self.on_hints_refused: Callable[[str], None] | None = None
         self.on_unheard_refusal: Callable[[str, str], None] | None = None
@@ -87,10 +86,7 @@ class Link:
         self.max_payload = client.max_payload
         self.refusals: collections.deque[str] = collections.deque(maxlen=100)
         self._client = client
-        self._tokens = itertools.count()
-        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
-        self._streams: dict[str, tuple[str, asyncio.Queue[Msg | GrctlError]]] = {}
-        self._given_up: dict[str, None] = {}
+        self.replies = Replies(inbox, server, self.number)
         self._watchdog: asyncio.TimerHandle | None = None
         self._subscriptions: set[Subscription] = set()
         self._hearers: dict[str, list[Callable[[], None]]] = {}
@@ -112,7 +108,7 @@ class Link:
 
     async def open(self) -> None:
         """Begin to listen for replies."""
-        await self._subscribe(f"{self.inbox}.*", self._replied)
+        await self._subscribe(f"{self.inbox}.*", self.replies.take)
         for task in _tasks_of({id(self._client)}):
             task.add_done_callback(self._driver_ended, context=contextvars.Context())
         self._watch()
@@ -157,6 +153,7 @@ class Link:
         return unsubscribe
 
     async def _subscribe(self, subject: str, callback: MessageCallback) -> Subscription:
+        _check_subject(subject)
         subscription = await self._client.subscribe(subject, cb=callback)
         self._subscriptions.add(subscription)
         if self.lost.done():
@@ -182,38 +179,39 @@ class Link:
             AccessDeniedError: the broker refuses the subject.
 
         """
-        token = str(next(self._tokens))
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = (subject, reply)
+        waiting = self.replies.expect(subject, timeout)
         try:
-            await self._publish(subject, body, headers, f"{self.inbox}.{token}", timeout)
-            # A timer that is cancelled stays in the loop for a while, and would keep the caller's context so long.
-            timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())
-            try:
-                message = await reply
-            finally:
-                timer.cancel()
+            await self._publish(subject, body, headers, f"{self.inbox}.{waiting.token}", timeout)
+            waiting.sent = self._sent
+            self.replies.sent(waiting)
+            message: Msg = await waiting.reply
         finally:
-            self._waiting.pop(token, None)
-            if not reply.done() or reply.cancelled() or reply.exception() is not None:
-                self._give_up(token)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # seen, also where the caller was cancelled in the same moment
-        _check_responders(message, subject)
+            self.replies.forget(waiting)
+        self._confirmed = max(self._confirmed, waiting.sent)
+        if not message.data:
+            _check_responders(message, subject)
         return message
 
-    @contextlib.asynccontextmanager
-    async def stream(self, subject: str, body: bytes) -> AsyncIterator[asyncio.Queue[Msg | GrctlError]]:
-        """Send a request that several messages answer; an error in the queue says that no more of them come."""
-        token = f"s{next(self._tokens)}"  # any number of answers: none of them is a second one
-        queue: asyncio.Queue[Msg | GrctlError] = asyncio.Queue()
-        self._streams[token] = (subject, queue)
+    async def collect(self, subject: str, body: bytes, timeout: float) -> list[Msg]:
+        """Send a request that several messages answer, and return them; the last is the first that has a status.
+
+        Args:
+            subject: where to.
+            body: what to send.
+            timeout: seconds that each message may take after the one before.
+
+        Raises:
+            NotSentError, DeliveryUnknownError, AccessDeniedError: as :meth:`request`.
+
+        """
+        collecting = self.replies.collect(subject, timeout)
         try:
-            await self._publish(subject, body, None, f"{self.inbox}.{token}")
-            yield queue
+            await self._publish(subject, body, None, f"{self.inbox}.{collecting.token}")
+            self.replies.sent(collecting)
+            await collecting.reply
         finally:
-            self._streams.pop(token, None)
+            self.replies.forget(collecting)
+        return collecting.messages
 
     @contextlib.contextmanager
     def telling_of_refusals(self, told: Callable[[AccessDeniedError], None], *subjects: str) -> Iterator[None]:
@@ -264,11 +262,8 @@ class Link:
 
     def _asking(self) -> Iterator[tuple[str, Callable[[AccessDeniedError], object]]]:
         """Return who wants to hear that a subject is refused, with the subject."""
-        for subject, reply in self._waiting.values():
-            if not reply.done():
-                yield subject, reply.set_exception
-        for subject, queue in self._streams.values():
-            yield subject, queue.put_nowait
+        for waiting in self.replies:
+            yield waiting.subject, waiting.reply.set_exception
         for subjects, told in self._told.values():
             for subject in subjects:
                 yield subject, told
@@ -280,12 +275,8 @@ class Link:
         self.lost.set_result(None)
         if self._watchdog is not None:
             self._watchdog.cancel()
-        text = f"the connection to {self.server} was lost before the reply came ({one_line(why, _MOST_SAID)})"
-        for _, reply in self._waiting.values():
-            if not reply.done():
-                reply.set_exception(DeliveryUnknownError(text, link=self.number))
-        for _, queue in self._streams.values():
-            queue.put_nowait(DeliveryUnknownError(text, link=self.number))
+        why = one_line(why, _MOST_SAID)
+        self.replies.lose(f"the connection to {self.server} was lost before the reply came ({why})")
         self._end_pumps()
         if self.on_lost is not None:
             self.on_lost()
@@ -310,8 +301,7 @@ class Link:
     def dropped(self, subject: str) -> None:
         """Note that the driver has dropped a message of a subject, as it came faster than it was taken in."""
         if subject.startswith(f"{self.inbox}."):
-            for _, queue in self._streams.values():  # it may have been of any of them, and each would have a gap
-                queue.put_nowait(DeliveryUnknownError("answers of the broker were dropped", link=self.number))
+            self.replies.dropped()
         if self.on_dropped is not None:
             self.on_dropped()
 
@@ -341,6 +331,7 @@ class Link:
         reply_to: str,
         within: float = _ROOM_WITHIN,
     ) -> None:
+        _check_subject(subject)
         size = len(body)
         if headers:
             size += _HEADER_FRAME + sum(len(key) + len(value.encode()) + 4 for key, value in headers.items())
@@ -352,6 +343,11 @@ class Link:
         self._check_up()
         if self._queue.locked() or not self._has_room(size):
             await self._wait_for_room(size, within)
+        await self._hand_over(subject, body, headers, reply_to, size)
+
+    async def _hand_over(
+        self, subject: str, body: bytes | memoryview, headers: dict[str, str] | None, reply_to: str, size: int
+    ) -> None:
         self._sent += size
         try:
             await self._client.publish(
@@ -361,9 +357,9 @@ class Link:
                 headers=headers or None,
             )
         except Exception as error:
-            from nats.errors import BadHeaderError, BadSubjectError
+            from nats.errors import BadHeaderError
 
-            if isinstance(error, BadHeaderError | BadSubjectError):
+            if isinstance(error, BadHeaderError):
                 raise InvalidInputError(f"this cannot be sent: {error}") from error
             raise NotSentError(f"not sent: the connection to {self.server} failed ({error!r})") from error
 
@@ -384,55 +380,26 @@ class Link:
         self._check_up()
 
     async def _confirm(self, within: float) -> None:
-        """Have the broker answer behind all that was sent so far."""
-        pause = 0.0
-        while self._client.pending_data_size:  # the driver's ping would overtake it; nobody says when it has gone
-            await asyncio.sleep(pause)
-            self._check_up()
-            pause = min(pause * 2 + 0.001, _LONGEST_PAUSE)
+        """Have the broker answer behind all that was sent so far.
+
+        Not by the driver's flush: where that is given up, the answer that still comes ends the driver's reading.
+        """
+        asking = self.replies.expect(_ASKED_TO_CONFIRM, within)
         sent = self._sent
-        loop = asyncio.get_running_loop()
-        # A task, as the driver loses a cancellation that comes at the wrong moment.
-        asking = loop.create_task(self._client.flush(within), context=contextvars.Context())  # type: ignore[arg-type]
-        _LEFT.add(asking)
-        asking.add_done_callback(_let_go, context=contextvars.Context())
         try:
-            await asyncio.wait([asking, self.lost], return_when=asyncio.FIRST_COMPLETED)
+            await self._hand_over(_ASKED_TO_CONFIRM, b"", None, f"{self.inbox}.{asking.token}", 0)
+            with contextlib.suppress(AccessDeniedError):
+                await asking.reply
+        except GrctlError as error:
+            self._check_up()
+            raise TimeoutError from error
         finally:
-            asking.cancel()
-        self._check_up()
-        if not asking.done() or asking.cancelled() or asking.exception() is not None:
-            await asyncio.sleep(_LONGEST_PAUSE)
-            return
+            self.replies.forget(asking)
         self._confirmed = max(self._confirmed, sent)
 
     def _check_up(self) -> None:
         if not self.is_up:
             raise NotSentError(f"not sent: the connection to {self.server} is lost")
-
-    async def _replied(self, message: Msg) -> None:
-        token = message.subject[len(self.inbox) + 1 :]
-        waiting = self._waiting.get(token)
-        if waiting is not None and not waiting[1].done():
-            waiting[1].set_result(message)
-        elif (stream := self._streams.get(token)) is not None:
-            stream[1].put_nowait(message)
-        elif token in self._given_up:
-            del self._given_up[token]  # late, and nobody waits for it any more
-        elif self.on_second_reply is not None and token.isdigit() and not _is_failed(waiting):
-            self.on_second_reply()
-
-    def _give_up(self, token: str) -> None:
-        """Remember whose reply may still come, so that it is not taken for a second one."""
-        self._given_up[token] = None
-        if len(self._given_up) > _REMEMBERED:
-            del self._given_up[next(iter(self._given_up))]
-
-    def _expire(self, reply: asyncio.Future[Msg], timeout: float) -> None:
-        if not reply.done():
-            reply.set_exception(
-                DeliveryUnknownError(f"{self.server} has not answered within {timeout:g} s", link=self.number)
-            )
 
     def _watch(self) -> None:
         if self.is_up:
@@ -459,17 +426,18 @@ def _let_go(task: asyncio.Task[None]) -> None:
         task.exception()  # seen: whatever it is, who waited for it knows enough
 
 
+def _check_subject(subject: str) -> None:
+    """Refuse what would end the line that a subject stands in: the rest of it would be read as a command."""
+    if not subject or " " in subject or not subject.isprintable():
+        raise InvalidInputError(f"this cannot be sent: {subject!a} is no NATS subject")
+
+
 def _as_refused(subject: str) -> str:
     """Return a subject as the broker names one that it refuses: quoted as Go does; in small letters by the driver."""
     quoted = subject.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{quoted}"'.lower()
 
 
-def _is_failed(waiting: tuple[str, asyncio.Future[Msg]] | None) -> bool:
-    """Whether a request has just ended without a reply, and its caller has not heard of it yet."""
-    return waiting is not None and (waiting[1].cancelled() or waiting[1].exception() is not None)
-
-
 def _check_responders(message: Msg, subject: str) -> None:
-    if not message.data and message.headers and message.headers.get("Status") == "503":
+    if message.headers and message.headers.get("Status") == "503":
         raise NotDeliveredError(f"no server listens on {subject!r}: is a Ground Control server running on this broker?")

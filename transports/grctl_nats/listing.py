@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["list_runs"]
 
-_BATCH = 256
+_HALF = 128
+"""Messages in half a page. One half comes while the other is used."""
 _NOTHING_LEFT, _NOBODY_THERE = "404", "503"
 _MOST_SAID = 300
 """Characters of the broker's words that stand in an error."""
@@ -38,12 +39,15 @@ _FORGOTTEN_AFTER_SECONDS = 600
 caller take for a page, too, who does something with each run: between two pages nothing of ours runs."""
 
 
-async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncGenerator[RunInfo, None]:
+async def list_runs(
+    present_link: Callable[[], Link], run_filter: RunFilter, timeout: float
+) -> AsyncGenerator[RunInfo, None]:
     """Iterate over the stored runs that the filter admits, in constant memory: but for their ids (some 100 bytes each)
     where something was written in the very moment in which the list began.
 
     Args:
-        link: where to ask. When it is lost the listing ends in an error: there is no place to go on from.
+        present_link: returns where to ask, at the first run that is asked for. When that link is lost the listing ends
+            in an error: there is no place to go on from.
         run_filter: which runs.
         timeout: seconds that one page may take.
 
@@ -56,6 +60,7 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
     # The consumer first brings one record of each run, and then what is written later. How many it says are pending
     # counts of the latter what was written by the time of its answer; so where something was written while it was
     # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
+    link = present_link()
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
@@ -76,13 +81,13 @@ async def list_runs(link: Link, run_filter: RunFilter, timeout: float) -> AsyncG
             pending = await _create(link, consumer, run_filter, timeout)
             last_seq = (await records.state()).last_seq
             sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
-            async with contextlib.aclosing(
-                _read(link, arrived, pending, pull=pull, inbox=inbox, timeout=timeout)
-            ) as messages:
-                async for message in messages:
-                    info = sieve.take(message)
-                    if info is not None:
-                        yield info
+            pages = _read(link, arrived, pending, pull=pull, inbox=inbox, timeout=timeout)
+            async with contextlib.aclosing(pages):
+                async for page in pages:
+                    for seq, message in page:
+                        info = sieve.take(seq, message)
+                        if info is not None:
+                            yield info
             sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
@@ -99,30 +104,31 @@ async def _read(
     pull: str,
     inbox: str,
     timeout: float,
-) -> AsyncGenerator[Msg, None]:
-    """Pull what the consumer has, page by page; yield each message once, in order and without a gap."""
+) -> AsyncGenerator[list[tuple[int, Msg]], None]:
+    """Pull what the consumer has; yield it by half pages, each message once, in order, with its stream sequence."""
     number = 0  # of the consumer's message that came last
+    asked = 0  # of those that are pending
     while pending > 0:
-        try:
-            await link.publish(pull, json.dumps({"batch": _BATCH, "no_wait": True}).encode(), inbox)
-        except NotSentError as error:
-            raise _lost(link) from error  # not sent, but a part of the list may be out already
-        wanted = min(_BATCH, pending)
-        while wanted > 0:
-            message = await _next(link, arrived, timeout)
-            status = (message.headers or {}).get("Status")
-            if status == _NOTHING_LEFT:
+        while asked < pending and asked <= _HALF:
+            try:
+                await link.publish(pull, json.dumps({"batch": _HALF, "no_wait": True}).encode(), inbox)
+            except NotSentError as error:
+                raise _lost(link) from error  # not sent, but a part of the list may be out already
+            asked += min(_HALF, pending - asked)
+        page: list[tuple[int, Msg]] = []
+        wanted = min(_HALF, asked)
+        while len(page) < wanted:
+            message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
+            if message is None:
+                raise _lost(link)
+            if isinstance(message, AccessDeniedError):
+                raise message
+            if message.headers and (status := message.headers.get("Status")) is not None:
+                if status != _NOTHING_LEFT:
+                    raise _stopped(status, message.headers)
+                yield page
                 return  # whatever the count said: records were purged meanwhile
-            if status == _NOBODY_THERE:
-                raise ServerError(
-                    "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken "
-                    f"for {_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do "
-                    "with each of them takes long"
-                )
-            if status is not None:
-                said = one_line(f"{status} {(message.headers or {}).get('Description', '')}", _MOST_SAID)
-                raise ServerError(f"the broker does not go on with the list: {said}")
-            place = message.metadata.sequence.consumer
+            seq, place = _places(message)
             if place <= number:
                 continue  # it came twice
             number += 1
@@ -130,9 +136,10 @@ async def _read(
                 raise DeliveryUnknownError(
                     f"a part of the list was lost on its way from {link.server}", link=link.number
                 )
-            wanted -= 1
-            pending -= 1
-            yield message
+            page.append((seq, message))
+        pending -= wanted
+        asked -= wanted
+        yield page
 
 
 async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: float) -> int:
@@ -174,11 +181,11 @@ class _Sieve:
         self._first: list[str] = []
         self._why: DecodeError | None = None
 
-    def take(self, message: Msg) -> RunInfo | None:
+    def take(self, seq: int, message: Msg) -> RunInfo | None:
         """Return the run that a record tells of, None where it is not to be listed."""
+        if seq > self._last_seq:
+            return None  # in the place of a purged one
         try:
-            if _sequence(message) > self._last_seq:
-                return None  # in the place of a purged one
             info = wire.decode_run_info(message.data, subjects.run_of_run_info(message.subject))
         except DecodeError as error:
             self._unreadable += 1
@@ -207,26 +214,44 @@ class _Sieve:
             ) from self._why
 
 
-def _sequence(message: Msg) -> int:
+def _places(message: Msg) -> tuple[int, int]:
+    """Return a record's sequence in the stream, and in the consumer, from the subject that would acknowledge it.
+
+    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>. ...``, with two more parts in
+    front of the stream where the broker names its domain. The driver makes objects of all of it, which takes longer
+    than the message itself.
+    """
+    parts = message.reply.split(".")
+    first = 5 if len(parts) == 9 else 7
     try:
-        return message.metadata.sequence.stream
-    except Exception as error:  # the driver raises what it finds
-        raise DecodeError(f"the broker does not say where the record lies: {error!r}") from error
+        return int(parts[first]), int(parts[first + 1])
+    except (IndexError, ValueError):
+        raise DecodeError(
+            f"the broker does not say where a record lies: {one_line(message.reply, _MOST_SAID)!r}"
+        ) from None
 
 
-async def _next(link: Link, arrived: asyncio.Queue[Msg | AccessDeniedError | None], timeout: float) -> Msg:
+def _stopped(status: str, headers: dict[str, str]) -> ServerError:
+    if status == _NOBODY_THERE:
+        return ServerError(
+            "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken for "
+            f"{_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do with each "
+            "of them takes long"
+        )
+    said = one_line(f"{status} {headers.get('Description', '')}", _MOST_SAID)
+    return ServerError(f"the broker does not go on with the list: {said}")
+
+
+async def _next(
+    link: Link, arrived: asyncio.Queue[Msg | AccessDeniedError | None], timeout: float
+) -> Msg | AccessDeniedError | None:
     try:
         async with asyncio.timeout(timeout):
-            message = await arrived.get()
+            return await arrived.get()
     except TimeoutError:
         raise DeliveryUnknownError(
             f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
         ) from None
-    if message is None:
-        raise _lost(link)
-    if isinstance(message, AccessDeniedError):
-        raise message
-    return message
 
 
 def _lost(link: Link) -> DeliveryUnknownError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ import msgspec
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
-    GrctlError,
     NotDeliveredError,
     ServerError,
     UnsupportedOperationError,
@@ -111,11 +109,19 @@ class Records:
             seq = part[-1].seq + 1
         return found
 
-    async def last_of_each(self, subjects: Sequence[str]) -> list[Record]:
-        """Return the last record of every subject that has one. The subjects may hold wildcards that match few."""
+    async def last_of_each(self, subjects: Sequence[str], *, are_large: bool = False) -> list[Record]:
+        """Return the last record of every subject that has one. The subjects may hold wildcards that match few.
+
+        Args:
+            subjects: which.
+            are_large: the records may hold what users made, and be of any size: some megabytes are asked for at a time.
+
+        """
         found: list[Record] = []
         for asked in _pages(subjects, self._link().max_payload - _FRAME):
             body: dict[str, Any] = {"multi_last": asked}
+            if are_large:
+                body["max_bytes"] = _PAGE_BYTES
             while True:
                 part, left = await self._batch(json.dumps(body).encode())
                 found += part
@@ -177,34 +183,27 @@ class Records:
         link = self._link()
         found: list[Record] = []
         latest = 0
-        async with link.stream(_GET, body) as messages:
-            while True:
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        message = await messages.get()
-                except TimeoutError:
-                    raise DeliveryUnknownError(
-                        f"{link.server} has not gone on with its answer within {self._timeout:g} s", link=link.number
-                    ) from None
-                if isinstance(message, GrctlError):
-                    raise message
-                status = (message.headers or {}).get("Status")
-                if status == "503":
-                    raise _no_stream(link)
-                record = None
-                if status not in (_NO_MESSAGE, _END_OF_BATCH):
-                    record = _record(message)
-                    if record is None or record.seq <= latest:
-                        continue
-                before = (message.headers or {}).get("Nats-Last-Sequence")
-                if before is not None and before != str(latest):
-                    raise DeliveryUnknownError(
-                        f"a part of the answer of {link.server} was lost on its way", link=link.number
-                    )
-                if record is None:
-                    return found, (message.headers or {}).get("Nats-Num-Pending", "") not in ("", "0")
-                found.append(record)
-                latest = record.seq
+        *messages, last = await link.collect(_GET, body, self._timeout)
+        for message in messages:
+            record = _record(message)
+            if record is None or record.seq <= latest:
+                continue
+            _check_gap(link, message, latest)
+            found.append(record)
+            latest = record.seq
+        headers = last.headers or {}
+        if headers.get("Status") == "503":
+            raise _no_stream(link)
+        if headers.get("Status") not in (_NO_MESSAGE, _END_OF_BATCH):
+            _record(last)  # raises what it says
+        _check_gap(link, last, latest)
+        return found, headers.get("Nats-Num-Pending", "") not in ("", "0")
+
+
+def _check_gap(link: Link, message: Msg, latest: int) -> None:
+    before = (message.headers or {}).get("Nats-Last-Sequence")
+    if before is not None and before != str(latest):
+        raise DeliveryUnknownError(f"a part of the answer of {link.server} was lost on its way", link=link.number)
 
 
 def _pages(subjects: Sequence[str], most_bytes: int) -> Iterator[list[str]]:

@@ -62,7 +62,9 @@ class Uplink:
             ConnectionClosedError: the connection was closed.
 
         """
-        link = self._present()
+        link = self._link
+        if link is None or self._closed or not link.is_up:
+            link = self._present()
         if link is None:
             why = f" (so far in vain: {self._trouble})" if self._trouble is not None else ""
             raise NotSentError(f"not sent: the connection to the broker is lost, and being made anew{why}")

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 from grctl_core.errors import (
@@ -27,7 +27,8 @@ from grctl_core.errors import (
 from grctl_core.outcome import EncodedOutcome
 from grctl_core.run import RunInfo, RunRef
 from grctl_nats import subjects, wire
-from grctl_nats.ending import read_outcome
+from grctl_nats.ending import outcome_by_hint, read_outcome
+from grctl_nats.later import Later
 from grctl_nats.link import Link
 from grctl_nats.records import Record, Records
 from grctl_nats.tasks import end_tasks
@@ -56,7 +57,14 @@ _AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)
 _AFTER_FIRST_LOOK = (0.05, 1.0)
 """Seconds between the first look at a run and two more. The messages of a batch go out before it is committed, so a
 hint can have gone by before we listened while the storage does not show it yet."""
+_AFTER_START = 1.0
+"""Seconds after which a run is looked at that was started here while we listened: its end has a hint."""
+_STARTS = 10_000
+"""How many of them are remembered until somebody waits for them."""
 
+
+_NO_MORE: Iterator[float] = iter(())
+_NOT_STARTED_HERE = object()
 
 _Key: TypeAlias = tuple[str, str]
 """A workflow id and a run id: run ids are made by clients, and one may use the same for two workflow ids."""
@@ -70,19 +78,31 @@ class _Wait:
         key: tells it apart.
         futures: of those who wait.
         is_settling: whether its end is being read.
+        hint: the record that went by, where it says that the run has ended.
         pauses: after which it is to be looked at again, if it goes on.
         missing: how often its record was not there.
     """
 
-    __slots__ = ("futures", "is_settling", "key", "missing", "pauses", "run")
+    __slots__ = ("futures", "hint", "is_settling", "key", "missing", "pauses", "run")
 
     def __init__(self, run: RunRef, key: _Key) -> None:
         self.run = run
         self.key = key
-        self.futures: list[asyncio.Future[EncodedOutcome]] = []
-        self.pauses = iter(_AFTER_FIRST_LOOK)
+        self.futures: list[_Future] = []
+        self.pauses: Iterator[float] = iter(_AFTER_FIRST_LOOK)
         self.missing = 0
         self.is_settling = False
+        self.hint: RunInfo | None = None
+
+
+class _Future(asyncio.Future[EncodedOutcome]):
+    """What one who waits gets. It knows its run, so that one callback serves all of them."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: _Key, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.key = key
 
 
 class Watcher:
@@ -91,11 +111,23 @@ class Watcher:
     Args:
         records: where the ends are stored.
         on_running: told of each run that was seen to go on, with its record.
+        on_end: told of each run that somebody waits for when its end is known, with its record.
     """
 
-    def __init__(self, records: Records, on_running: Callable[[RunInfo], object]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        on_running: Callable[[RunInfo], object],
+        on_end: Callable[[RunInfo], object] = lambda _: None,
+    ) -> None:
         self._records = records
         self._on_running = on_running
+        self._on_end = on_end
+        self._context = contextvars.Context()  # of all callbacks here: none of them runs anybody else's code
+        self._forgets = self._forget
+        # Runs that were started here while we listened, with the hint of an end that nobody has waited for yet.
+        self._started: dict[_Key, RunInfo | None] = {}
+        self._later = Later(self._look_at)
         self._loop = asyncio.get_running_loop()
         self._waits: dict[_Key, _Wait] = {}
         self._due: dict[_Key, None] = {}
@@ -115,22 +147,39 @@ class Watcher:
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
-        future: asyncio.Future[EncodedOutcome] = self._loop.create_future()
         key = run.wf_id, run.run_id
+        future = _Future(key, self._loop)
         wait = self._waits.get(key)
         if wait is None:
             wait = self._waits[key] = _Wait(run, key)
+            hint = self._started.pop(key, _NOT_STARTED_HERE)
+            if isinstance(hint, RunInfo):
+                wait.hint, wait.pauses = hint, iter(_AFTER_HINT)
+            if hint is None:  # its end will be heard
+                wait.pauses = _NO_MORE
+                self._again(wait, _AFTER_START)
+            else:
+                self._look_at(key)
+        else:
+            self._look_at(key)
         wait.futures.append(future)
-        future.add_done_callback(lambda done: self._forget(wait, done), context=contextvars.Context())
-        self._look_at(key)
+        future.add_done_callback(self._forgets, context=self._context)
         if self._pump is None:
             # An empty context, or the task would keep the span of whoever happened to wait first.
             self._pump = self._loop.create_task(self._run(), name="grctl-nats-watcher", context=contextvars.Context())
         return future
 
+    def starts(self, run: RunRef) -> None:
+        """Note that a run is about to be started here: from now on its end is heard, if we listen."""
+        if self._listening is not None and self._listening is self._link and not self._deaf:
+            self._started[run.wf_id, run.run_id] = None
+            if len(self._started) > _STARTS:
+                del self._started[next(iter(self._started))]
+
     def link_up(self, link: Link) -> None:
         """Look at everything over a new link: whatever happened in between was not heard."""
         self._link = link
+        self._started.clear()
         for key, wait in self._waits.items():
             wait.pauses = iter(_AFTER_FIRST_LOOK)
             self._due[key] = None
@@ -138,6 +187,7 @@ class Watcher:
 
     def hints_lost(self) -> None:
         """Look at everything soon: hints were lost. May be called very often."""
+        self._started.clear()
         if self._sweeper is not None and self._sweep_due > self._loop.time() + _SWEEP_AFTER_DROP:
             self._sweep_in(_SWEEP_AFTER_DROP)
 
@@ -148,15 +198,19 @@ class Watcher:
             await end_tasks(*self._settlers)
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._later.close()
         for wait in list(self._waits.values()):
             self._fail(wait, closed_error())
 
-    def _forget(self, wait: _Wait, future: asyncio.Future[EncodedOutcome]) -> None:
-        if future in wait.futures:
-            wait.futures.remove(future)
-        if not wait.futures and self._waits.get(wait.key) is wait:
-            del self._waits[wait.key]
-            self._due.pop(wait.key, None)
+    def _forget(self, future: _Future) -> None:
+        key = future.key
+        wait = self._waits.get(key)
+        if wait is None or future not in wait.futures:
+            return
+        wait.futures.remove(future)
+        if not wait.futures:
+            del self._waits[key]
+            self._due.pop(key, None)
 
     def _look_at(self, key: _Key) -> None:
         if key in self._waits:
@@ -199,6 +253,7 @@ class Watcher:
         link = self._link
         if not self._waits:
             unsubscribe, self._unsubscribe, self._listening = self._unsubscribe, None, None
+            self._started.clear()
             if unsubscribe is not None:
                 await unsubscribe()
             return
@@ -213,6 +268,7 @@ class Watcher:
 
     def _hints_refused(self) -> None:
         self._deaf = True
+        self._started.clear()
         self._sweep_in(self._pause_without_hints())
 
     def _pause_without_hints(self) -> float:
@@ -220,20 +276,30 @@ class Watcher:
 
     async def _hear(self, message: Msg) -> None:
         run = subjects.run_of_run_info(message.subject)
-        wait = None if run is None else self._waits.get((run.wf_id, run.run_id))
-        if wait is None:
+        if run is None:
+            return
+        key = run.wf_id, run.run_id
+        wait = self._waits.get(key)
+        if wait is None and key not in self._started:
             return
         try:
-            info = wire.decode_run_info(message.data)
+            info = wire.decode_run_info(message.data, run)
         except DecodeError:
             info = None  # what is stored decides, and may be better
-        if info is None or _may_have_ended(info):
-            wait.pauses = iter(_AFTER_HINT)
-            self._look_at(wait.key)
+        if info is not None and not _may_have_ended(info):
+            return
+        if wait is not None:
+            wait.hint, wait.pauses = info, iter(_AFTER_HINT)
+            self._look_at(key)
+        elif info is not None:
+            self._started[key] = info
+        else:
+            del self._started[key]
 
     async def _confirm(self, waits: list[_Wait]) -> None:
         """Look at what is stored of some runs, and settle those that have ended."""
         try:
+            waits = await self._settle_by_hints(waits)
             records = await self._read(waits)
         except (ConnectionFailedError, DeliveryUnknownError):
             if self._link is not None and self._link.is_up:  # else the next link looks at all of them
@@ -274,23 +340,50 @@ class Watcher:
             _log.debug("run %s cannot be looked at: %s", waits[0].run.run_id, error)
             self._again(waits[0], _AFTER_HINT[-1])
 
+    async def _settle_by_hints(self, waits: list[_Wait]) -> list[_Wait]:
+        """Settle the runs whose last stored event is the end that a hint was of; return the others."""
+        hinted = [wait for wait in waits if wait.hint is not None]
+        if not hinted:
+            return waits
+        wanted = [subjects.history(wait.run) for wait in hinted]
+        events = {record.subject: record for record in await self._stored(wanted, are_large=True)}
+        others = [wait for wait in waits if wait.hint is None]
+        for wait, subject in zip(hinted, wanted, strict=True):
+            event = events.get(subject)
+            try:
+                outcome = None if event is None or wait.hint is None else outcome_by_hint(wait.hint, event)
+            except DecodeError:
+                outcome = None  # to be read once more, and said then
+            if outcome is None:
+                others.append(wait)
+            else:
+                self._end(wait, outcome)
+        return others
+
     async def _read(self, waits: list[_Wait]) -> dict[_Key, Record]:
-        """Return the RunInfo records of those that have one; none where the broker says that the stream is gone."""
+        """Return the RunInfo records of those that have one."""
+        found = await self._stored([subjects.run_info(wait.run) for wait in waits])
+        runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
+        return {(run.wf_id, run.run_id): record for run, record in runs if run is not None}
+
+    async def _stored(self, wanted: list[str], *, are_large: bool = False) -> list[Record]:
+        """Return the last records of subjects; none where the broker says that the stream is gone."""
         try:
-            return await self._read_stored(waits)
+            if len(wanted) == 1 and "*" not in wanted[0]:
+                record = await self._records.last(wanted[0])
+                return [] if record is None else [record]
+            return await self._records.last_of_each(wanted, are_large=are_large)
         except UnsupportedOperationError:
             # Nobody answers for the stream: it is gone, or it only has no leader for a moment.
             if await self._records.exists():
                 raise DeliveryUnknownError("the stream cannot be read at the moment") from None
-            return {}
+            return []
 
-    async def _read_stored(self, waits: list[_Wait]) -> dict[_Key, Record]:
-        if len(waits) == 1 and waits[0].run.wf_type is not None:
-            record = await self._records.last(subjects.run_info(waits[0].run))
-            return {} if record is None else {waits[0].key: record}
-        found = await self._records.last_of_each([subjects.run_info(wait.run) for wait in waits])
-        runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
-        return {(run.wf_id, run.run_id): record for run, record in runs if run is not None}
+    def _end(self, wait: _Wait, outcome: EncodedOutcome) -> None:
+        for future in list(wait.futures):
+            if not future.done():
+                future.set_result(outcome)
+        self._on_end(outcome.run)
 
     async def _begin_to_settle(self, wait: _Wait, info: RunInfo, seq: int) -> None:
         """Have a run's end read by a task of its own: one that takes long keeps nobody else waiting."""
@@ -324,16 +417,16 @@ class Watcher:
             return
         if outcome is None:
             self._goes_on(wait, info)
-            return
-        for future in list(wait.futures):
-            if not future.done():
-                future.set_result(outcome)
+        else:
+            self._end(wait, outcome)
 
     def _goes_on(self, wait: _Wait, info: RunInfo) -> None:
         self._on_running(info)
         pause = next(wait.pauses, None)
         if pause is not None:
             self._again(wait, pause)
+        else:
+            wait.hint, wait.pauses = None, _NO_MORE
 
     def _missing(self, wait: _Wait) -> None:
         if wait.missing >= len(_AFTER_HINT):
@@ -350,7 +443,7 @@ class Watcher:
         wait.missing += 1
 
     def _again(self, wait: _Wait, pause: float) -> None:
-        self._loop.call_later(pause, self._look_at, wait.key, context=contextvars.Context())
+        self._later.call(wait.key, pause)
 
     def _fail(self, wait: _Wait, error: GrctlError) -> None:
         for future in list(wait.futures):

@@ -461,10 +461,10 @@ def _to_wire(run: RunInfo) -> _RunInfo:
     if timeout is not None and 0 < timeout < _SECONDS_BELOW:
         timeout = _SECONDS_BELOW  # a millisecond: anything shorter would be read as seconds
     return _RunInfo(
-        id=run.id,
-        wf_id=run.wf_id,
-        wf_type=run.wf_type,
-        created_at=run.created_at,
+        run.id,
+        run.wf_id,
+        run.wf_type,
+        run.created_at,
         status=None if run.status is None else run.status.value,
         worker_name=run.worker_name,
         parent_wf_id=run.parent_wf_id,

@@ -32,7 +32,7 @@ async def check_runs(examination: Examination) -> AsyncIterator[Finding]:
     going_on: list[RunInfo] = []
     unreadable: DecodeError | None = None
     try:
-        async for info in list_runs(patient.linked(), RunFilter(), _SECONDS):
+        async for info in list_runs(patient.linked, RunFilter(), _SECONDS):
             seen += 1
             if not info.is_finished and info.completed_at is None:
                 going_on.append(info)

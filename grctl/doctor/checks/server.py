@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grctl.doctor.examination import Examination
 from grctl.doctor.finding import Finding, failed, ok, warning
 from grctl_core.commands import DescribeCommand, ErrorCode
-from grctl_core.errors import DecodeError, GrctlError
+from grctl_core.errors import AccessDeniedError, DecodeError
 from grctl_core.ids import new_ulid
 from grctl_nats import subjects, wire
 
@@ -28,31 +28,43 @@ async def check_server(examination: Examination) -> AsyncIterator[Finding]:
     """Describe a workflow that nobody has, and count the answers."""
     link = examination.patient.linked()
     command = DescribeCommand(wf_id=f"grctl-doctor-{new_ulid()}")
-    body = wire.encode_command(command, "grctl-doctor")
-    began = time.monotonic()
-    async with link.stream(subjects.command(command.wf_id), body) as answers:
-        try:
-            async with asyncio.timeout(_SECONDS):
-                first = await answers.get()
-        except TimeoutError:
-            yield failed(
-                "server",
-                f"a Ground Control server listens on {link.server}, but has not answered within {_SECONDS:g} s",
-                "look at the server's log, and restart it: it is overloaded or stuck",
-            )
-            return
-        milliseconds = (time.monotonic() - began) * 1000
-        if isinstance(first, GrctlError):
-            raise first
-        if (first.headers or {}).get("Status") == "503":
-            yield failed(
-                "server",
-                f"the broker {link.server} is there, but no Ground Control server listens on it",
-                "start the server (grctld, or 'grctl-client dev'); if it runs, restart it: it may have lost its broker",
-            )
-            return
-        yield _judge(command, first, milliseconds)
-        count = 1 + await _count(answers)
+    subject = subjects.command(command.wf_id)
+    inbox = f"{link.inbox}.{command.id}.doctor"  # deeper than the replies of requests, which are one each
+    answers: asyncio.Queue[Msg | AccessDeniedError] = asyncio.Queue()
+
+    async def hear(message: Msg) -> None:
+        answers.put_nowait(message)
+
+    unsubscribe = await link.subscribe(inbox, hear)
+    try:
+        with link.telling_of_refusals(answers.put_nowait, subject, inbox):
+            began = time.monotonic()
+            await link.publish(subject, wire.encode_command(command, "grctl-doctor"), inbox)
+            try:
+                async with asyncio.timeout(_SECONDS):
+                    first = await answers.get()
+            except TimeoutError:
+                yield failed(
+                    "server",
+                    f"a Ground Control server listens on {link.server}, but has not answered within {_SECONDS:g} s",
+                    "look at the server's log, and restart it: it is overloaded or stuck",
+                )
+                return
+            milliseconds = (time.monotonic() - began) * 1000
+            if isinstance(first, AccessDeniedError):
+                raise first
+            if (first.headers or {}).get("Status") == "503":
+                yield failed(
+                    "server",
+                    f"the broker {link.server} is there, but no Ground Control server listens on it",
+                    "start the server (grctld, or 'grctl-client dev'); if it runs, restart it: it may have lost its "
+                    "broker",
+                )
+                return
+            yield _judge(command, first, milliseconds)
+            count = 1 + await _count(answers)
+    finally:
+        await unsubscribe()
     if count > 1:
         yield failed(
             "servers",
@@ -76,13 +88,13 @@ def _judge(command: DescribeCommand, message: Msg, milliseconds: float) -> Findi
     return ok("server", f"a server answers, in {milliseconds:.1f} ms", milliseconds=round(milliseconds, 1))
 
 
-async def _count(answers: asyncio.Queue[Msg | GrctlError]) -> int:
+async def _count(answers: asyncio.Queue[Msg | AccessDeniedError]) -> int:
     """Return how many further answers come."""
     found = 0
     try:
         async with asyncio.timeout(_MORE_SECONDS):
             while True:
-                if not isinstance(await answers.get(), GrctlError):
+                if not isinstance(await answers.get(), AccessDeniedError):
                     found += 1
     except TimeoutError:
         return found
