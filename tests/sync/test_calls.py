@@ -121,6 +121,11 @@ async def test_an_asynchronous_connection_is_refused():
             Client(connection=connection)
 
 
+def test_a_synchronous_connection_is_refused(memory):
+    with pytest.raises(InvalidInputError, match=r"must be an open Connection, not grctl\.sync\.connection\.Connection"):
+        grctl.Client(connection=memory.connection)
+
+
 def test_wrong_connections():
     with pytest.raises(InvalidInputError, match="'memory://' has no option wokflows"):
         connect("memory://", wokflows=[])
