@@ -66,8 +66,10 @@ class WorkflowClient:
         plugins: Iterable[object] | None = None,
     ) -> None:
         if isinstance(connection, type) or not isinstance(connection, Connection):
+            kind = type(connection)
+            module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."  # there are several Connections
             raise InvalidInputError(
-                f"connection must be an open Connection, not {type(connection).__name__}: "
+                f"connection must be an open Connection, not {module}{kind.__name__}: "
                 "pass what 'await Connection.connect()' or 'await grctl.connect(...)' returned"
             )
         self._connection = connection

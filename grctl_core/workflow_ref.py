@@ -73,10 +73,12 @@ class WorkflowRef(msgspec.Struct, Generic[InputT, ResultT], frozen=True):
             InvalidInputError: it may not.
 
         """
-        if not _may_be(value, self.input_type):
+        kind, fits = type(value), _may_be(value, self.input_type)
+        del value  # no traceback is to show it
+        if not fits:
             raise InvalidInputError(
                 f"workflow_input must be {_named(self.input_type)}, as the WorkflowRef of {self.name!r} says, "
-                f"not {_named(type(value))}"
+                f"not {_named(kind)}"
             )
 
     if TYPE_CHECKING:

@@ -36,7 +36,9 @@ def blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Method[P, R
     """Make a method that waits of an async one."""
 
     def call(self: Bound, /, *args: Any, **kwargs: Any) -> Any:
-        return self._thread.run(method, self._inner, *args, **kwargs)
+        pending = self._thread.calling(method, self._inner, *args, **kwargs)
+        del args, kwargs  # no traceback is to show them
+        return pending.wait()
 
     return cast("Method[P, R]", _like(call, method))
 

@@ -104,7 +104,9 @@ class Client:
 
         Ctrl-C leaves the run alive. Arguments and errors are those of the two.
         """
-        return self._thread.run(self._inner.run_workflow, *args, **kwargs)
+        pending = self._thread.calling(self._inner.run_workflow, *args, **kwargs)
+        del args, kwargs  # no traceback is to show them
+        return pending.wait()
 
     @overload
     def start_workflow(
@@ -131,7 +133,9 @@ class Client:
 
         Arguments and errors are those of :meth:`grctl.WorkflowClient.start_workflow`.
         """
-        return Handle(self._connection, self._thread.run(self._inner.start_workflow, *args, **kwargs))
+        pending = self._thread.calling(self._inner.start_workflow, *args, **kwargs)
+        del args, kwargs  # no traceback is to show them
+        return Handle(self._connection, pending.wait())
 
     def get_handle(
         self,

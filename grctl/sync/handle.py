@@ -57,7 +57,8 @@ class Handle(Generic[T]):
         For ``concurrent.futures.wait`` and ``as_completed``. It is one for all who look, and cannot be cancelled
         (``cancel()`` returns False): to give up waiting, give ``result(timeout=...)`` a limit. Where the end cannot be
         learned it gets the error, and the next look tries again. Callbacks are called in the connection's own thread:
-        they must return at once, and cannot use the client.
+        they must return at once, and cannot use the client. From the first look on the handle is kept until the run has
+        ended, or the connection is closed.
 
         Raises:
             EventLoopError: an event loop is running in this thread.

@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from grctl_core.errors import ConnectionClosedError, EventLoopError
 
-__all__ = ["LoopThread", "closed_error", "refuse_running_loop"]
+__all__ = ["LoopThread", "PendingCall", "closed_error", "refuse_running_loop"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,23 +82,16 @@ class LoopThread:
             ConnectionClosedError: the loop has ended, or ends meanwhile.
 
         """
-        refuse_running_loop()
-        if not self.is_here:
-            raise EventLoopError(
-                f"this connection was opened in process {self._process}, and cannot be used in its fork {os.getpid()}: "
-                "open a new connection here, with grctl.sync.connect(...)"
-            )
-        call = _Call(self, functools.partial(function, *args, **kwargs))
-        try:
-            if not self._submit(call.start):
-                raise self._closed_error()
-            return call.future.result()
-        except BaseException:
-            if not call.future.done():
-                self._submit(call.cancel)
-            raise
-        finally:
-            del call  # its error's traceback leads here: they would keep each other alive
+        call = self.calling(function, *args, **kwargs)
+        del args, kwargs
+        return call.wait()
+
+    def calling(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> PendingCall[R]:
+        """Return the call of :meth:`run` before it is made, for callers whose frames are not to hold its arguments.
+
+        They may be secret, and tracebacks with the values of variables find their way into logs.
+        """
+        return PendingCall(self, functools.partial(function, *args, **kwargs), contextvars.copy_context())
 
     def post(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Have an async function called in the loop, and do not wait. From any thread, a finalizer's too.
@@ -106,7 +99,7 @@ class LoopThread:
         Once the loop has ended it does nothing: what the loop had was cleaned up then.
         """
         if self.is_here:
-            self._submit(_Call(self, function, contextvars.Context()).start)
+            self.submit(PendingCall(self, function, contextvars.Context()).start)
 
     def settle(self, future: concurrent.futures.Future[R], error: BaseException | None, value: R | None) -> None:
         """Give another thread what came of a call; in the loop's thread."""
@@ -140,7 +133,21 @@ class LoopThread:
         """Make a task of a coroutine; in the loop's thread."""
         return self._loop.create_task(coroutine, context=context)
 
-    def _submit(self, callback: Callable[[], object]) -> bool:
+    def check_usable(self) -> None:
+        """Make sure that this thread may wait for the loop.
+
+        Raises:
+            EventLoopError: this thread runs an event loop, or this is a forked process.
+
+        """
+        refuse_running_loop()
+        if not self.is_here:
+            raise EventLoopError(
+                f"this connection was opened in process {self._process}, and cannot be used in its fork {os.getpid()}: "
+                "open a new connection here, with grctl.sync.connect(...)"
+            )
+
+    def submit(self, callback: Callable[[], object]) -> bool:
         """Have a callback run in the loop's thread; False if it takes no more.
 
         The lock is what makes sure that none is left behind: each that was taken runs before the loop ends.
@@ -151,7 +158,8 @@ class LoopThread:
             self._loop.call_soon_threadsafe(callback, context=contextvars.Context())
             return True
 
-    def _closed_error(self) -> BaseException:
+    def closed_error(self) -> BaseException:
+        """Return the error of a call that came after the end."""
         return SystemExit() if self._exiting and threading.current_thread().daemon else closed_error()
 
     def _finish(self) -> None:
@@ -170,27 +178,39 @@ class LoopThread:
         self._loop.stop()
 
 
-class _Call(Generic[R]):
-    """One call on its way through the loop. All but the making of it happens in the loop's thread."""
+class PendingCall(Generic[R]):
+    """One call on its way through the loop. Its repr says nothing of its arguments."""
 
-    def __init__(
-        self,
-        thread: LoopThread,
-        function: Callable[[], Awaitable[R]],
-        context: contextvars.Context | None = None,
-    ) -> None:
+    def __init__(self, thread: LoopThread, function: Callable[[], Awaitable[R]], context: contextvars.Context) -> None:
         self.future: concurrent.futures.Future[R] = concurrent.futures.Future()
         self._thread = thread
         self._function = function
-        self._context = contextvars.copy_context() if context is None else context
+        self._context = context
         self._task: asyncio.Task[None] | None = None
         self._is_cancelled = False
 
+    def wait(self) -> R:
+        """Make the call and wait for what comes of it; see :meth:`LoopThread.run`."""
+        self._thread.check_usable()
+        try:
+            if not self._thread.submit(self.start):
+                raise self._thread.closed_error()
+            return self.future.result()
+        except BaseException:
+            if not self.future.done():
+                self._thread.submit(self.cancel)
+            raise
+        finally:
+            if self.future.done():
+                del self.future  # its error's traceback leads to those who hold this call: all would be garbage
+
     def start(self) -> None:
+        """Begin; in the loop's thread."""
         if not self._is_cancelled:
             self._task = self._thread.create_task(self._carry(), self._context)
 
     def cancel(self) -> None:
+        """Give it up, begun or not; in the loop's thread."""
         self._is_cancelled = True
         if self._task is not None:
             self._task.cancel()

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import dataclasses
 import inspect
 import threading
+import traceback
 from datetime import datetime
 
 import pytest
 from contract.workflows import workflows
 
 import grctl
-from grctl import InvalidInputError, RunStatus, WorkflowAlreadyRunningError, WorkflowNotFoundError, WorkflowRef
+from grctl import (
+    GrctlError,
+    InvalidInputError,
+    RunStatus,
+    WorkflowAlreadyRunningError,
+    WorkflowNotFoundError,
+    WorkflowRef,
+)
 from grctl.plugins import Plugin, hookimpl
 from grctl.protocols import ConnectionEvent
 from grctl.sync import Client, Connection, Handle, connect
@@ -121,6 +130,11 @@ async def test_an_asynchronous_connection_is_refused():
             Client(connection=connection)
 
 
+def test_a_synchronous_connection_is_refused(memory):
+    with pytest.raises(InvalidInputError, match=r"must be an open Connection, not grctl\.sync\.connection\.Connection"):
+        grctl.Client(connection=memory.connection)
+
+
 def test_wrong_connections():
     with pytest.raises(InvalidInputError, match="'memory://' has no option wokflows"):
         connect("memory://", wokflows=[])
@@ -195,6 +209,29 @@ def test_time_that_the_test_moves():
         assert handle.outcome(timeout=60).status is RunStatus.TIMED_OUT
         with pytest.raises(TypeError, match="unexpected keyword argument 'decades'"):
             connection.run(clock.advance, decades=1)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["in a running loop", "refused by the server"])
+def test_no_traceback_shows_what_was_passed(memory, running):
+    """Here: none of our frames. What the asynchronous client's frames hold is its own affair."""
+    handle = memory.start_workflow("WaitsForApproval", "id")
+    calls = [
+        lambda: memory.start_workflow("NoSuchType", "id-2", {"card": "4711"}, workflow_timeout=5),
+        lambda: memory.run_workflow("NoSuchType", "id-2", workflow_input={"card": "4711"}),
+        lambda: handle.send("no such event", {"card": "4711"}),
+        lambda: handle.query("no such query", card="4711"),
+    ]
+
+    async def make(call):
+        call()
+
+    for call in calls:
+        with pytest.raises(GrctlError) as caught:
+            asyncio.run(make(call)) if running else call()
+        frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+        ours = [frame for frame in frames if "grctl/sync" in frame.f_code.co_filename]
+        assert ours
+        assert "4711" not in str([frame.f_locals for frame in ours])
 
 
 def test_a_listener_hears_of_the_end(memory):
