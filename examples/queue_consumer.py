@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -196,20 +197,20 @@ async def consume(ack_wait: float) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    queue = await nats.connect(SERVERS, max_reconnect_attempts=-1)
-    try:
-        async with await Connection.open() as connection:
+    async with await Connection.open() as connection:  # first: it gives up where nobody answers
+        queue = await nats.connect(SERVERS, max_reconnect_attempts=-1)
+        try:
             js = queue.jetstream()
             await set_up(js, ack_wait)
             log.info("consuming")
             await Consumer(grctl.Client(connection=connection), js, ack_wait=ack_wait).run(stopping)
             log.info("stopped")
-    finally:
-        await queue.close()
+        finally:
+            await queue.close()
 
 
 async def publish_orders(count: int) -> None:
-    async with await nats.connect(SERVERS) as queue:
+    async with await nats.connect(SERVERS, allow_reconnect=False) as queue:
         js = queue.jetstream()
         await set_up(js)
         for number in range(1, count + 1):
@@ -228,7 +229,10 @@ def main() -> None:
     commands.add_parser("publish", help="put orders into the queue").add_argument("count", type=int)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
-    asyncio.run(publish_orders(given.count) if given.command == "publish" else consume(given.ack_wait))
+    try:
+        asyncio.run(publish_orders(given.count) if given.command == "publish" else consume(given.ack_wait))
+    except (grctl.GrctlError, nats.errors.Error) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class State(TypedDict):
 
 
 async def open_connection() -> Connection:
-    if "GRCTL_NATS_SERVERS" in os.environ:
+    if os.environ.get("GRCTL_NATS_SERVERS"):
         return await NatsConnection.open()
     return await grctl.connect("memory://", workflows=workflows)
 

@@ -53,7 +53,7 @@ class Row:
         if event.kind in SAYS:
             self.state = SAYS[event.kind]
         elif event.kind == "task.started":
-            self.state = DOES.get(data["task_name"], data["task_name"])
+            self.state = DOES.get(data.get("task_name", ""), "working")
         elif event.kind == "event.received" and data.get("event_name") == "decide":
             decision = _map(data.get("payload"))
             self.note = f"{'approved' if decision.get('approved') else 'rejected'} by {decision.get('by', 'somebody')}"

@@ -33,8 +33,9 @@ class Stopping:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError):  # not the main thread, as under a test client: no signals to hear of
-                self._before[number] = signal.signal(number, self._on_signal)
+            if callable(signal.getsignal(number)):  # else no server waits: the signal ends the process at once
+                with contextlib.suppress(ValueError):  # not the main thread, as under a test client: no signals here
+                    self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,9 +44,7 @@ class Stopping:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._event.set)
-        before = self._before[number]
-        if callable(before):
-            before(number, frame)
+        self._before[number](number, frame)
 
     async def unless(self, work: Awaitable[T]) -> T:
         """Wait for the work, unless it is time to stop: then it is cancelled.

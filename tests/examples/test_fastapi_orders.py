@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 from fastapi import FastAPI
@@ -135,6 +136,42 @@ async def test_a_browser_that_goes_away_ends_the_following(path):
 def test_health_and_page(service):
     assert service.get("/health").json() == {"status": "ok"}
     assert "EventSource" in service.get("/").text
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_the_signal_that_ends_the_server_ends_what_waits(stops):
+    from examples.fastapi_orders.stopping import Stopping, StoppingError
+
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with Stopping() as stopping:
+            forever = asyncio.Event()
+            waits = asyncio.create_task(stopping.unless(forever.wait()))
+            await asyncio.sleep(0)
+            if stops:
+                signal.raise_signal(signal.SIGTERM)
+                with pytest.raises(StoppingError):
+                    await waits
+                assert heard == [signal.SIGTERM]
+            else:
+                forever.set()
+                assert await waits
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM] * (1 + stops)  # the server's own handler is back
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def test_without_a_server_that_waits_a_signal_ends_the_process_as_ever():
+    from examples.fastapi_orders.stopping import Stopping
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with Stopping():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 ANSWERED = {

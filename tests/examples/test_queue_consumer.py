@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
@@ -137,6 +140,19 @@ async def test_what_can_never_be_started_is_put_aside(example, js, client):
     with pytest.raises(NotFoundError):
         await js.get_msg("ORDERS_DEAD", 4)
     assert [run.wf_id for run in await runs_of(client)] == ["order-ok"]
+
+
+def test_a_consumer_without_a_server_gives_up_and_says_why():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "queue_consumer.py")],
+        env=os.environ | {"GRCTL_NATS_SERVERS": "nats://127.0.0.1:4"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ConnectionFailedError: nobody listens on nats://127.0.0.1:4")
 
 
 PASSES_BY = [
