@@ -140,8 +140,10 @@ class TracingPlugin(Plugin):
         try:
             if span.is_recording():  # where the operation's span is not recorded, those of its attempts are not either
                 span_kind = SpanKind.PRODUCER if carries else _CLIENT
-                span = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
-                entered = attach(trace.set_span_in_context(span))
+                made = self._start_span(kind, span_kind, {**attributes, names.ATTEMPT_NUMBER: attempt.number})
+                if made is not _NO_SPAN:  # what a tracer without an SDK makes, before OpenTelemetry 1.40
+                    span = made
+                    entered = attach(trace.set_span_in_context(span))
         except Exception as broken:  # noqa: BLE001 - see _complain
             self._complain(broken)
         if carries:

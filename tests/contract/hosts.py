@@ -72,6 +72,8 @@ def _dev_server() -> str:
 def _stop(server: subprocess.Popen[str]) -> None:
     server.terminate()
     server.wait()
+    if server.stdout is not None:
+        server.stdout.close()
 
 
 HOSTS = [Host("live", ours=False)] if LIVE_URL else [Host("memory", ours=True), Host("nats", ours=True)]

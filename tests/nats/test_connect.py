@@ -375,3 +375,20 @@ async def test_nothing_is_logged_and_nothing_warned_of(broker, server, caplog):
     async with await NatsConnection.open(broker.url) as connection:
         await connection.request(DescribeCommand(wf_id="w"), timeout=20)
     assert caplog.records == []
+
+
+async def test_a_refusal_that_nobody_waits_for_is_warned_of_once_for_each_kind(broker, server, caplog):
+    async with await NatsConnection.open(broker.url) as connection:
+        link = connection._uplink.link
+        for number in range(100):
+            for subject in (
+                f"grctl_api.workflow.w{number}",
+                f"$JS.API.DIRECT.GET.grctl_state.grctl_run.W.w{number}.r.info",
+            ):
+                link.denied(f'nats: permissions violation for publish to "{subject.lower()}"')
+        assert len(connection._refused) == 2
+    said = [record.getMessage() for record in caplog.records]
+    assert [("grctl_api.workflow.w0" in line, "grctl_run.w.w0.r" in line) for line in said] == [
+        (True, False),
+        (False, True),
+    ]

@@ -20,7 +20,7 @@ FEWEST = 6
 _BOUNDED = 200
 _SETTLES_WITHIN = 40.0
 """Seconds: a link that is half open counts as lost after 30."""
-_MOST_KB = 6 * 1024
+_MOST_KB = 3 * 1024
 """How much memory may seem to grow by between two thirds of a soak: the allocator's pages are not given back evenly."""
 _MOST_OBJECTS = 2_000
 

@@ -162,9 +162,10 @@ class NatsConnection:
             servers: addresses, comma-separated or as a list; tried in turn. By default the environment's
                 GRCTL_NATS_SERVERS, else ``nats://localhost:4225``.
             **options: ``user`` and ``password``, ``token``, ``credentials`` (path), ``nkey`` (seed, or path), one of
-                them; ``tls`` (an SSLContext), or ``tls_ca``, ``tls_cert``, ``tls_key`` (paths); ``context`` (name of a
-                NATS command line context); ``connect_timeout`` (in all, default 5 s), ``request_timeout`` (of one look
-                at the records, default 5 s); ``name``; ``max_in_flight`` (requests that wait for their reply at once,
+                them; password and token may be functions that return it, and files are read at each connect;
+                ``tls`` (an SSLContext), or ``tls_ca``, ``tls_cert``, ``tls_key`` (paths); ``context`` (name of a NATS
+                command line context); ``connect_timeout`` (in all, default 5 s), ``request_timeout`` (of one look at
+                the records, default 5 s); ``name``; ``max_in_flight`` (requests that wait for their reply at once,
                 default 512; further ones queue); ``safeguards``; ``inbox_prefix`` (of the subjects that replies come
                 to, default ``_INBOX``).
 
@@ -446,8 +447,8 @@ class NatsConnection:
             )
 
     def _refused_unheard(self, subject: str, said: str) -> None:
-        """Warn of what no call can raise, once for each kind of subject: the last part is often an id."""
-        kind = subject.rpartition(".")[0]
+        """Warn of what no call can raise, once for each kind of subject: behind that are ids."""
+        kind = ".".join(subject.split(".")[: 5 if subject.startswith("$js.") else 2])
         if kind not in self._refused:
             self._refused.add(kind)
             _log.warning("%s", said)
