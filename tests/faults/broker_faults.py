@@ -52,7 +52,6 @@ class Killed(_OnTheWay):
 
 class Away(FaultDriver):
     fault = Fault.AWAY
-    timeout = PATIENCE
 
     def arm(self, cell: Cell, a_round: Round) -> None:
         cell.connect_timeout = SOON
@@ -166,7 +165,10 @@ class NodeKilled(_OnTheWay):
 
 
 class LeaderMoved(_OnTheWay):
+    """A leader that gives up may answer no more what it was asked."""
+
     fault = Fault.LEADER_MOVED
+    look_timeout = 5.0
     site = Cluster
 
     async def strike(self, a_round: Round) -> None:

@@ -19,7 +19,7 @@ from grctl_core.protocols import ConnectionEvent
 from grctl_nats import NatsConnection
 from grctl_nats import dial as dial_module
 
-from .site import PATIENCE, Site
+from .site import LONG, PATIENCE, Site
 from .table import TABLE, Fault, Operation, Verdict
 
 __all__ = ["Cell", "Result"]
@@ -91,7 +91,7 @@ class Cell:
         self.operation = operation
         self.result = result
         self.wf_id = f"{fault.name}-{operation.name}-{next(_NUMBERS)}".lower()
-        self.timeout = PATIENCE
+        self.timeout = LONG
         self.connect_timeout = PATIENCE
         self.workflow_timeout: float | None = None
         self.struck = asyncio.Event()
@@ -137,7 +137,7 @@ class Cell:
         """Make a connection the cell's."""
         self.connection = connection
         connection.add_listener(self._changed)
-        self.client = Client(connection=connection, request_timeout=PATIENCE, plugins=[])
+        self.client = Client(connection=connection, request_timeout=LONG, plugins=[])
         self.client._operations = Operations(connection, self.client.plugins.pipeline, _BOUNDS)
 
     def _changed(self, event: ConnectionEvent) -> None:

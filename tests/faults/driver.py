@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from .cell import Cell
-from .site import PATIENCE, Site
+from .site import LONG, Site
 from .table import Fault, Operation
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ class FaultDriver:
 
     Attributes:
         site: what it needs.
-        timeout: seconds for one attempt of the operations, and one look at the records.
+        timeout: seconds for one attempt of the operations.
+        look_timeout: seconds for one look at the records; None for as many.
         pings: seconds between pings, for operations that wait until the link is found to be dead.
     """
 
     fault: ClassVar[Fault]
     site: ClassVar[type[Site]] = Site
-    timeout: ClassVar[float] = PATIENCE
+    timeout: ClassVar[float] = LONG
+    look_timeout: ClassVar[float | None] = None
     pings: ClassVar[float | None] = None
 
     def arm(self, cell: Cell, a_round: Round) -> None:

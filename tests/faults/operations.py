@@ -17,7 +17,7 @@ from grctl_core.run import RunInfo
 from grctl_nats import subjects
 
 from .cell import Cell
-from .site import PATIENCE
+from .site import LONG, PATIENCE
 from .table import Operation, Verdict
 
 __all__ = ["DRIVERS", "OperationDriver"]
@@ -292,7 +292,7 @@ class CloseBusy(Close):
     async def call(self, cell: Cell) -> RunInfo:
         assert cell.client is not None
         starting = asyncio.ensure_future(
-            cell.client.start_workflow("Order", f"{cell.wf_id}-late", {"number": NUMBER}, request_timeout=PATIENCE)
+            cell.client.start_workflow("Order", f"{cell.wf_id}-late", {"number": NUMBER}, request_timeout=LONG)
         )
         try:
             await cell.struck.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -11,7 +12,8 @@ from typing import Any
 from fault_proxy import FaultProxy, Faults, replies, requests
 
 from grctl.testing import DevServer
-from grctl_core.commands import TerminateCommand
+from grctl_core.commands import DescribeCommand, TerminateCommand
+from grctl_core.errors import DeliveryUnknownError
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunFilter, RunInfo, RunRef
 from grctl_engine.engine import Engine
@@ -22,7 +24,7 @@ from .lossy import LossyConnection
 from .server_thread import ServerThread
 from .site import PATIENCE, order
 
-__all__ = ["FAULTS", "MemoryPlace", "NatsPlace"]
+__all__ = ["FAULTS", "MemoryPlace", "NatsPlace", "until_nothing_is_left"]
 
 FAULTS = (
     "request lost",
@@ -71,6 +73,10 @@ class MemoryPlace:
         """Have nothing go wrong any more; what is late arrives."""
         self.connection.fault = None
         await self.connection.arrive()
+
+    async def settle(self) -> None:
+        """Wait until all that was on its way has arrived."""
+        await self.disarm()
 
     async def runs(self) -> list[RunInfo]:
         return await _runs(self._engine.engine, self.prefix)
@@ -128,6 +134,17 @@ class NatsPlace:
             rule.stop()
             rule.release()
         self._faults.rules.clear()
+
+    async def settle(self) -> None:
+        await self.disarm()
+        for _ in range(3):  # what was held is written by tasks of the proxy's
+            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with contextlib.suppress(ConnectionError, DeliveryUnknownError):
+                    await self.connection.request(DescribeCommand(wf_id="nobody"), timeout=PATIENCE)
+                    return  # over this connection the server has had all that was sent before
+                await asyncio.sleep(0.01)
 
     async def runs(self) -> list[RunInfo]:
         return await self._server.do(lambda server: _runs(server.engine, self.prefix))

@@ -12,7 +12,7 @@ from .cell import Cell, Result
 from .driver import SOON, FaultDriver
 from .form import FULL
 from .operations import DRIVERS
-from .site import HANGS_AFTER, PATIENCE, Site
+from .site import HANGS_AFTER, LONG, PATIENCE, Site
 from .stepping import CancelAt
 from .table import TABLE, Fault, Operation, Verdict, verdict_of
 from .wire_faults import WIRE_FAULTS
@@ -53,7 +53,10 @@ class Round:
         try:
             for cell in self.cells:  # one after the other: how often they ping is set for a moment
                 operation = DRIVERS[cell.operation]
-                await cell.open(look_timeout=driver.timeout, ping_every=driver.pings if operation.waits else None)
+                await cell.open(
+                    look_timeout=driver.look_timeout or driver.timeout,
+                    ping_every=driver.pings if operation.waits else None,
+                )
                 cell.timeout = driver.timeout
                 await operation.prepare(cell)
                 driver.arm(cell, self)
@@ -205,7 +208,7 @@ async def _cancel_at(step: int, site: Site, operation: Operation, seed: int, res
         return await stepping
 
     try:
-        await cell.open(look_timeout=PATIENCE, ping_every=None)
+        await cell.open(look_timeout=LONG, ping_every=None)
         await driver.prepare(cell)
         cell.struck.set()
         calling = asyncio.ensure_future(told(cell, call_stepwise()))

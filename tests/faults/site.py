@@ -27,13 +27,16 @@ from grctl_nats import subjects, wire
 
 from .server_thread import ServerThread
 
-__all__ = ["HANGS_AFTER", "PATIENCE", "Cluster", "Site", "order"]
+__all__ = ["HANGS_AFTER", "LONG", "PATIENCE", "Cluster", "Site", "order"]
 
 PATIENCE = 30.0
 """Seconds for whatever is not to fail: it takes far less, on a machine that has other things to do too."""
 
-HANGS_AFTER = 100.0
-"""Seconds after which an operation counts as hanging. All that it waits for is over long before."""
+HANGS_AFTER = 60.0
+"""Seconds after which an operation counts as hanging."""
+
+LONG = 1_000.0
+"""Seconds that a caller is ready to wait where something is to end the waiting before: what does not, hangs."""
 
 order = Workflow(workflow_type="Order")
 

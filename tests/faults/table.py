@@ -114,7 +114,7 @@ SLOW_CONSUMER     done      done       done       done       done       done    
 PURGED            done      done       done       done       done       done       not-found   not-found   done       done   done/doubt
 LAME_DUCK         done      done       doubt      done       done       doubt      done        done        doubt      done   doubt
 NODE_KILLED       done      done       doubt      done       done       doubt      done        done        doubt      done   doubt
-LEADER_MOVED      done      done       done       done       done       done       done        done        done       done   done/doubt
+LEADER_MOVED      done      done       done       done       done       done       done        done        done/doubt done   done/doubt
 """  # noqa: E501 - a table
 
 

@@ -211,7 +211,7 @@ class Model(RuleBasedStateMachine):
             self.runner.close()
 
     async def _settle(self) -> None:
-        await self.place.disarm()
+        await self.place.settle()
         runs = await self.place.runs()
         for run in runs:
             if not run.is_finished:

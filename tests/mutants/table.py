@@ -64,7 +64,7 @@ MUTANTS = [
         "            if not reply.done():\n"
         "                reply.set_exception(DeliveryUnknownError(text, link=self.number))\n",
         "",
-        f"{ON_THE_WIRE} -k cut_before_reply-close_busy",
+        f"{ON_THE_WIRE} -k cut_before_reply-send",
         "who waits for a reply hears that the link is lost",
     ),
     Mutant(
@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant(
         LINK,
         "            self._streams.pop(token, None)\n",
-        "",
+        "            pass\n",
         f"{ON_THE_WIRE} -k reply_lost",
         "an answer of several messages leaves no entry",
     ),
