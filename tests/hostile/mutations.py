@@ -102,7 +102,7 @@ def _of_values(rng: Random, body: bytes) -> bytes:
     """Replace, repeat, rename or drop keys of the map, or of one in it: what comes is well-formed msgpack."""
     try:
         fields = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, ValueError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return _of_bytes(rng, body)
     pairs = [(msgspec.msgpack.encode(key), bytes(value)) for key, value in fields.items()]
     for _ in range(rng.choice((1, 1, 2))):

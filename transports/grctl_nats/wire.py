@@ -500,6 +500,6 @@ def _from_wire(run: _RunInfo) -> RunInfo:
 
 def _duration(timeout: int) -> timedelta | None:
     try:
-        return timedelta(seconds=timeout) if timeout < _SECONDS_BELOW else timedelta(microseconds=timeout / 1_000)
+        return timedelta(seconds=timeout) if timeout < _SECONDS_BELOW else timedelta(microseconds=timeout // 1_000)
     except OverflowError:  # as good as none
         return None
