@@ -18,6 +18,7 @@ from typing import Any
 from grctl_core.entry_points import find_entry_point
 from grctl_core.errors import InvalidInputError
 from grctl_core.plugin_list import NO_PLUGINS, PluginList
+from grctl_core.safe_text import one_line
 
 __all__ = ["ENTRY_POINT_GROUP", "OURS", "VARIABLE", "add_default_plugin", "load_plugin", "plugins_of"]
 
@@ -31,6 +32,7 @@ OURS: Mapping[str, str] = {
 }
 """Name to ``module:class``. Nothing is imported before it is asked for: the core knows no plugin."""
 
+_MOST_SHOWN = 60  # characters of a name that is none
 _defaults: tuple[object, ...] = ()
 
 
@@ -116,7 +118,7 @@ def _load(name: str, where: str = "") -> object:
 
 
 def _from_entry_points(name: str, where: str) -> Any:
-    missing = f"no plugin is named {name!r}{where}"
+    missing = f"no plugin is named {one_line(name, _MOST_SHOWN)!r}{where}"
     called, kind = f"plugin name {name!r}", "of this name"
     entry = find_entry_point(ENTRY_POINT_GROUP, name, OURS, missing=missing, called=called, kind=kind)
     return _import(name, entry.load)

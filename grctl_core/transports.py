@@ -16,11 +16,14 @@ from typing import TypeAlias
 from grctl_core.entry_points import find_entry_point
 from grctl_core.errors import InvalidInputError
 from grctl_core.protocols import Connection
+from grctl_core.safe_text import one_line
 from grctl_core.secret import Secret, call
 
 __all__ = ["ENTRY_POINT_GROUP", "Opener", "open_connection"]
 
 ENTRY_POINT_GROUP = "grctl.transports"
+
+_MOST_SHOWN = 40  # characters of a scheme: what comes before "://" may be anything
 
 Opener: TypeAlias = Callable[..., Awaitable[Connection]]
 
@@ -61,7 +64,8 @@ def _load(target: str) -> Opener:
 
 
 def _from_entry_points(scheme: str, ours: Mapping[str, str]) -> Opener:
-    missing, called, kind = f"no transport for '{scheme}://'", f"scheme '{scheme}://'", f"named {scheme!r}"
+    shown = one_line(scheme, _MOST_SHOWN)
+    missing, called, kind = f"no transport for '{shown}://'", f"scheme '{shown}://'", f"named {shown!r}"
     entry = find_entry_point(ENTRY_POINT_GROUP, scheme, ours, missing=missing, called=called, kind=kind)
     try:
         opener: Opener = entry.load()

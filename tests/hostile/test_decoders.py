@@ -152,6 +152,10 @@ FOUND = {
         + b"\xa2\xff\xfe\xc0",
     ),
     "an end of three thousand levels": ("an end", b"\x81\xa6result" + b"\x91" * 3_000 + b"\xc0"),
+    "a timeout that is larger when it is written back": (
+        "a RunInfo",
+        msgspec.msgpack.encode({"id": "r", "wf_id": "w", "wf_type": "W", "created_at": NOW, "timeout": 2**64 - 1}),
+    ),
     "a timeout below zero": (
         "a RunInfo",
         msgspec.msgpack.encode({"id": "r", "wf_id": "w", "wf_type": "W", "created_at": NOW, "timeout": -5}),

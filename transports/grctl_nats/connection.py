@@ -228,6 +228,7 @@ class NatsConnection:
     async def request(self, command: Command, *, timeout: float) -> Reply:
         """Send one command; see ``grctl_core.protocols.Connection.request``."""
         self._check_usable()
+        subjects.check_tokens(command.wf_id)
         self._enter()
         try:
             guard = self._guard(command)
@@ -353,29 +354,30 @@ class NatsConnection:
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         """Return a new future of the run's end; see ``grctl_core.protocols.Connection.watch``."""
-        self._check_usable()
+        self._check_run(run)
         return self._watcher.watch(run)
 
     async def find_run(self, run: RunRef) -> RunInfo | None:
         """Return the stored record of exactly this run."""
-        self._check_usable()
+        self._check_run(run)
         record = await find_run_info(self._records, run)
         return None if record is None else wire.decode_run_info(record, run)
 
     async def has_begun(self, run: RunRef) -> bool:
         """Whether the server has a state record of the run."""
-        self._check_usable()
+        self._check_run(run)
         return await self._records.last(subjects.run_state(run)) is not None
 
     async def find_type(self, workflow_type: str) -> TypeInfo | None:
         """Return what is registered for a workflow type."""
         self._check_usable()
+        subjects.check_tokens(workflow_type)
         record = await self._records.last(subjects.registry(workflow_type))
         return None if record is None else wire.decode_type_info(record.body)
 
     def history(self, run: RunRef, *, follow: bool) -> AsyncIterator[HistoryEvent]:
         """Iterate over a run's history; goes on over reconnects."""
-        self._check_usable()
+        self._check_run(run)
         return read_history(self._records, self._uplink, run, follow=follow)
 
     def list_runs(self, run_filter: RunFilter) -> AsyncIterator[RunInfo]:
@@ -383,6 +385,7 @@ class NatsConnection:
 
         def link() -> Link:
             self._check_usable()
+            subjects.check_tokens(run_filter.workflow_type)
             return self._uplink.link
 
         return list_runs(link, run_filter, self._settings.request_timeout)
@@ -496,6 +499,10 @@ class NatsConnection:
         if self._closer is not None:
             raise closed_error()
         self._check_loop()
+
+    def _check_run(self, run: RunRef) -> None:
+        self._check_usable()
+        subjects.check_tokens(run.wf_id, run.run_id, run.wf_type)
 
     def _check_loop(self) -> None:
         if self._own_loop.runs_here():

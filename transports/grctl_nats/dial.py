@@ -147,7 +147,8 @@ async def dial(server: Server, settings: Settings, timeout: float) -> Link:
         if isinstance(error, GrctlError) or not isinstance(error, Exception):
             raise
         causes = [*complaints, error, *filter(None, [client.last_error])]
-        raise _explain(server, error, causes, timeout, encrypted=witness.used) from without_frames(error)
+        failure = _explain(server, error, causes, timeout, encrypted=witness.used)
+        raise failure.with_traceback(None) from without_frames(error)
     return link
 
 

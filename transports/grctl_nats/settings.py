@@ -29,6 +29,9 @@ _SEED_LENGTH = 58
 _SEEDS = ("SU", "SA", "SO", "SN", "SC", "SX")
 _LIKE_A_SECRET = re.compile(r"S[UAONCX][A-Z2-7]{30}|eyJ[\w-]{20}|-----BEGIN")
 _LONGEST_PATH = 255
+_LONGEST_ADDRESS = 4_096
+_LONGEST_NAME = 255
+_LONGEST_LOGIN = 65_536
 _LONGEST_PREFIX = 200
 """Characters: the subject of each reply is named in full in each request."""
 
@@ -162,6 +165,9 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
     max_in_flight = options.get("max_in_flight", 512)
     if servers is None:
         servers = servers_of_environment() or DEFAULT_SERVER
+    for name, given in (("user", user), ("password", password), ("token", token)):
+        if isinstance(given, str) and len(given) > _LONGEST_LOGIN:
+            raise InvalidInputError(f"{name} has {len(given)} characters: no broker takes more than {_LONGEST_LOGIN}")
     if password is not None and user is None:
         raise InvalidInputError("a password needs a user: pass user= too")
     logins = [name_ for name_, given in _logins(user, token, credentials, nkey) if given]
@@ -183,7 +189,7 @@ def read_settings(servers: str | Iterable[str] | None = None, **options: Unpack[
         tls_files=tls_files,
         connect_timeout=to_seconds("connect_timeout", options.get("connect_timeout", 5.0)),
         request_timeout=to_seconds("request_timeout", options.get("request_timeout", 5.0)),
-        name=options.get("name") or "grctl-client",
+        name=_client_name(options.get("name")),
         max_in_flight=max_in_flight,
         safeguards=options.get("safeguards") or Safeguards(),
         inbox_prefix=_inbox_prefix(options.get("inbox_prefix")),
@@ -229,19 +235,29 @@ def _logins(user: object, token: object, credentials: object, nkey: object) -> l
     return [("user", user), ("token", token), ("credentials", credentials), ("nkey", nkey)]
 
 
+def _client_name(name: str | None) -> str:
+    if not name:
+        return "grctl-client"
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidInputError(
+            f"name {name[:40]!a} is not what a broker can list: {_LONGEST_NAME} printable characters at most"
+        )
+    return name
+
+
 def _inbox_prefix(prefix: str | None) -> str:
     """Check what replies come below: one or more parts of a subject, none of them a wildcard."""
     if prefix is None:
         return "_INBOX"
-    parts = prefix.split(".")
+    parts = prefix[: _LONGEST_PREFIX + 3].split(".")
     if parts[1:] and parts[-1] == ">" and _is_subject(parts[:-1]):
         raise InvalidInputError(
             f"inbox_prefix is what stands before the '.>' of the permission: write {prefix.removesuffix('.>')!r}, "
             f"not {prefix!r}"
         )
-    if not _is_subject(parts) or len(prefix) > _LONGEST_PREFIX:
+    if len(prefix) > _LONGEST_PREFIX or not _is_subject(parts):
         raise InvalidInputError(
-            f"inbox_prefix {prefix[:_LONGEST_PREFIX]!r} is no beginning of a subject: write for example "
+            f"inbox_prefix {prefix[:_LONGEST_PREFIX]!a} is no beginning of a subject: write for example "
             f"'_INBOX_shop', without white space and wildcards, of at most {_LONGEST_PREFIX} characters"
         )
     return prefix
@@ -274,6 +290,8 @@ def _read_server(text: str) -> Server:
     if not isinstance(text, str):
         raise InvalidInputError(f"servers must hold strings, not {type(text).__name__}: {example}")
     text = text.strip()
+    if len(text) > _LONGEST_ADDRESS:
+        raise InvalidInputError(f"a server address has more than {_LONGEST_ADDRESS} characters: {example}")
     if any(character.isspace() or not character.isprintable() for character in text):
         raise InvalidInputError(f"a server address holds white space or control characters: {example}")
     try:
@@ -404,9 +422,16 @@ def _read_nkey(path: str) -> str:
 
 def _read_context(name: str) -> dict[str, Any]:
     """Read a context of the NATS command line tool."""
-    if not isinstance(name, str) or not name.isprintable() or name != Path(name).name or name[:1] in ("", "."):
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= _LONGEST_NAME
+        or not name.isprintable()
+        or name != Path(name).name
+        or name[0] == "."
+    ):
+        shown = ascii(name[:_LONGEST_NAME]) if isinstance(name, str) else type(name).__name__
         raise InvalidInputError(
-            f"context must be the name of a NATS context, as 'nats context ls' shows it, not {name!a}"
+            f"context must be the name of a NATS context, as 'nats context ls' shows it, not {shown}"
         )
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     path = home / "nats" / "context" / f"{name}.json"
@@ -414,7 +439,7 @@ def _read_context(name: str) -> dict[str, Any]:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InvalidInputError(f"there is no NATS context {name!r}: {str(path)!r} does not exist") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"the NATS context {name!r} cannot be read: {error}") from None
     if not isinstance(stored, dict):
         raise InvalidInputError(f"the NATS context {name!r} holds no map")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+from grctl_core.errors import InvalidInputError
 from grctl_core.run import RunRef
 
 __all__ = [
     "ALL_COMMANDS",
     "ALL_RUN_INFO",
     "STREAM",
+    "check_tokens",
     "command",
     "error",
     "events",
     "history",
     "input",
+    "is_token",
     "output",
     "registry",
     "run_info",
@@ -31,6 +36,22 @@ ALL_COMMANDS = "grctl_api.>"
 
 ALL_RUN_INFO = "grctl_run.*.*.*.info"
 """The RunInfo records of all runs."""
+
+
+is_token = re.compile(r"[^\s.*>\x00-\x1f\x7f-\x9f\ud800-\udfff]+").fullmatch
+"""Whether text can be one part of a subject, and names nothing else than itself."""
+
+
+def check_tokens(*names: str | None) -> None:
+    """Make sure that names can stand in a subject: ids are checked when a client takes them, and here once more.
+
+    Raises:
+        InvalidInputError: one cannot, and would lead somewhere else.
+
+    """
+    for name in names:
+        if name is not None and not is_token(name):
+            raise InvalidInputError(f"{name[:80]!a} is no id and no type: it cannot be a part of a subject")
 
 
 def command(wf_id: str) -> str:

@@ -5,7 +5,6 @@ The client writes commands and reads the rest; the development server does the r
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from grctl_core.outcome import ErrorDetails
 from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_core.safe_text import one_line
 from grctl_core.workflow_type import TypeInfo
+from grctl_nats.subjects import is_token
 
 __all__ = [
     "UNDECODABLE",
@@ -56,7 +56,6 @@ _ABSENT = msgspec.Raw()
 _SECONDS_BELOW = 1_000_000
 """A timeout below this was written in seconds by mistake: as nanoseconds it would be under a millisecond."""
 
-_IS_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f-\x9f]+").fullmatch
 _LONGEST_NAME = 3_500
 """Bytes of a run's ids and type together. More would not go into a subject: the broker ends connections over that."""
 
@@ -323,7 +322,7 @@ def decode_run_info(body: bytes, of: RunRef | None = None) -> RunInfo:
     if of is not None and (run.id != of.run_id or run.wf_id != of.wf_id or of.wf_type not in (None, run.wf_type)):
         raise DecodeError(f"the record of run {of.run_id} of workflow {of.wf_id!r} tells of another run")
     names = (run.id, run.wf_id, run.wf_type)
-    if not all(map(_IS_TOKEN, names)) or sum(len(name.encode()) for name in names) > _LONGEST_NAME:
+    if not all(map(is_token, names)) or sum(len(name.encode()) for name in names) > _LONGEST_NAME:
         raise DecodeError("a RunInfo that came from the server has an id or a type that cannot be one")
     return _from_wire(run)
 
@@ -501,6 +500,6 @@ def _from_wire(run: _RunInfo) -> RunInfo:
 
 def _duration(timeout: int) -> timedelta | None:
     try:
-        return timedelta(seconds=timeout) if timeout < _SECONDS_BELOW else timedelta(microseconds=timeout / 1_000)
+        return timedelta(seconds=timeout) if timeout < _SECONDS_BELOW else timedelta(microseconds=timeout // 1_000)
     except OverflowError:  # as good as none
         return None
