@@ -11,7 +11,7 @@ import socket
 import threading
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -206,9 +206,22 @@ class NatsConnection:
         """What a Ground Control server can do."""
         return _CAPABILITIES
 
-    async def request(self, command: Command, *, timeout: float) -> Reply:
-        """Send one command; see ``grctl_core.protocols.Connection.request``."""
+    def request(self, command: Command, *, timeout: float) -> Coroutine[Any, Any, Reply]:
+        """Send one command; see ``grctl_core.protocols.Connection.request``.
+
+        What nothing has to be done for before it or after it, as for nearly all, has no coroutine more than it takes.
+        """
         self._check_usable()
+        return self._send(command, timeout) if self._is_plain(command) else self._send_guarded(command, timeout)
+
+    def _is_plain(self, command: Command) -> bool:
+        if type(command) is StartCommand:
+            return command.run.timeout is None and self._ended.get(command.wf_id) is None
+        if type(command) is EventCommand:
+            return command.run is None or not self._safeguards.settled_before_send
+        return type(command) is DescribeCommand
+
+    async def _send_guarded(self, command: Command, timeout: float) -> Reply:
         self._under_way += 1
         try:
             guard = self._guard(command)
@@ -217,18 +230,22 @@ class NatsConnection:
                     await guard
                 except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
                     raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            if type(command) is StartCommand and command.run.timeout is not None:
+            if type(command) is StartCommand:
                 return await self._start(command, timeout)
             if type(command) is CancelCommand or type(command) is TerminateCommand:
                 return await self._end(command, timeout)
             return await self._send(command, timeout)
         finally:
-            self._under_way -= 1
-            if not self._under_way and self._closer is not None:
-                self._idle.set()
+            self._one_ended()
+
+    def _one_ended(self) -> None:
+        """Count one less that is under way."""
+        self._under_way -= 1
+        if not self._under_way and self._closer is not None:
+            self._idle.set()
 
     async def _start(self, command: StartCommand, timeout: float) -> Reply:
-        """Send the start of a run with a timeout. From then on this is upheld, unless it certainly started nothing."""
+        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
         run = command.run
         begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
         try:
@@ -270,19 +287,23 @@ class NatsConnection:
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
         body = wire.encode_command(command, self._sender)
         headers = dict(command.headers) if command.headers else None
-        if not self._slots.take_now():
-            await self._slots.take()
+        self._under_way += 1
         try:
-            link = self._uplink.link
-            if type(command) is StartCommand:
-                self._watcher.starts(command.run.id)
-            if self._safeguards.size_margin:
-                safeguards.check_size(body, link.max_payload)
-            subject = subjects.command(command.wf_id)
-            seconds = self._settings.request_timeout if timeout is None else timeout
-            message = await link.request(subject, body, headers, seconds)
+            if not self._slots.take_now():
+                await self._slots.take()
+            try:
+                link = self._uplink.link
+                if type(command) is StartCommand:
+                    self._watcher.starts(command.run.id)
+                if self._safeguards.size_margin:
+                    safeguards.check_size(body, link.max_payload)
+                subject = subjects.command(command.wf_id)
+                seconds = self._settings.request_timeout if timeout is None else timeout
+                message = await link.request(subject, body, headers, seconds)
+            finally:
+                self._slots.give_back()
         finally:
-            self._slots.give_back()
+            self._one_ended()
         try:
             reply = wire.decode_reply(message.data, command, link.number)
         except DecodeError as error:
