@@ -1,6 +1,6 @@
 """Measure all, side by side with references, and print the table.
 
-    scripts/bench                 about fifteen minutes
+    scripts/bench                 about ten minutes, on a machine that does nothing else
     scripts/bench --quick         under a minute: small numbers, and figures that say little
     scripts/bench --only start    the groups whose names begin so
     scripts/bench --json FILE     the figures as JSON, too

@@ -139,6 +139,13 @@ class Responder:
             await self._store(subjects.run_info(run), wire.encode_run_info(self._info(run, RunStatus.RUNNING)))
         await self._wait_stored()
 
+    async def do_going_on(self, runs: list[list[str]]) -> None:
+        """Store the records of certain runs, that go on."""
+        for wf_id, run_id in runs:
+            run = RunRef(wf_id, run_id, TYPE)
+            await self._store(subjects.run_info(run), wire.encode_run_info(self._info(run, RunStatus.RUNNING)))
+        await self._wait_stored()
+
     async def do_states(self, runs: list[list[str]]) -> None:
         """Store that runs wait for events, and have taken in all."""
         for wf_id, run_id in runs:

@@ -38,16 +38,16 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Scale(
-    rounds=3,
-    calls=600,
-    waits=4_000,
-    events=10_000,
+    rounds=2,
+    calls=400,
+    waits=2_000,
+    events=5_000,
     runs=5_000,
-    gathered=4_000,
-    engine_runs=4_000,
-    wait_seconds=2.0,
-    processes=3,
-    at_once=(1, 8, 64, 512, 4_096),
+    gathered=2_000,
+    engine_runs=3_000,
+    wait_seconds=1.0,
+    processes=2,
+    at_once=(1, 8, 64, 512, 2_048),
 )
 
 

@@ -6,14 +6,14 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grctl
 from benchmarks.bed import Bed, Relayed, bed
 from benchmarks.measuring import LagMeter, many, settled
 from benchmarks.reference import Reference
-from benchmarks.responder import TYPE, run_of
+from benchmarks.responder import TYPE
 from benchmarks.rows import Row, Scale, limit_row
 from grctl.nats.connection import Connection
 from grctl_core.protocols import ConnectionEvent
@@ -31,13 +31,23 @@ async def _handles(b: Bed, connection: Any, count: int) -> list[Any]:
     client = grctl.Client(connection=connection, plugins=[])
     handles: list[Any] = [None] * count
 
-    async def get(number: int) -> None:
-        run = run_of(number)
-        handles[number] = await client.get_handle(run.wf_id)
+    async def start(number: int) -> None:
+        handles[number] = await client.start_workflow(TYPE, f"wait-{number}")
 
-    await b.do("runs", first=0, count=count)
-    await many(get, count, 256)
+    await many(start, count, 256)
+    for part in _parts(_names(handles)):
+        await b.do("going_on", runs=part)
     return handles
+
+
+def _names(handles: list[Any]) -> list[list[str]]:
+    return [[run.wf_id, run.run_id] for run in (handle.run_info.ref for handle in handles)]
+
+
+def _parts(runs: list[list[str]]) -> Iterator[list[list[str]]]:
+    """Divide what is told to the responder: the broker takes a megabyte at a time."""
+    for first in range(0, len(runs), 5_000):
+        yield runs[first : first + 5_000]
 
 
 async def weight(scale: Scale) -> AsyncIterator[Row]:
@@ -84,8 +94,8 @@ def _nothing(_: object) -> None:
 
 
 async def _looked_at(connection: Any, handles: list[Any]) -> None:
-    """Wait until the first looks at all runs are over: the last one's record has been read a few times."""
-    await asyncio.sleep(2.0 + len(handles) / 20_000)
+    """Wait until the first looks at all runs are over: the last one is a second after the first."""
+    await asyncio.sleep(1.3 + len(handles) / 20_000)
 
 
 async def ends(scale: Scale) -> AsyncIterator[Row]:
@@ -103,9 +113,9 @@ async def ends(scale: Scale) -> AsyncIterator[Row]:
         for handle in handles:
             handle.future.add_done_callback(ended)
         await _looked_at(connection, handles)
-        runs = [[run.wf_id, run.run_id] for run in (handle.run_info.ref for handle in handles)]
+        runs = _names(handles)
         half = count // 2
-        subject = subjects.run_info(run_of(0))
+        subject = subjects.run_info(handles[-1].run_info.ref)
         gets = [await many(lambda _: plain.get(subject), scale.calls, 64)]
         settled()
         # The half that the cost is taken from ends unobserved: the observer's timer is not part of it.
@@ -134,7 +144,8 @@ async def ends(scale: Scale) -> AsyncIterator[Row]:
 
 async def _end(b: Bed, runs: list[list[str]], seconds: float, are_delivered: Callable[[], bool]) -> None:
     """Have runs end, and wait until it has been heard of all, or for a minute more."""
-    await b.do("ends", runs=runs, seconds=seconds)
+    for part in _parts(runs):
+        await b.do("ends", runs=part, seconds=seconds * len(part) / len(runs))
     deadline = time.monotonic() + 60
     while not are_delivered() and time.monotonic() < deadline:  # noqa: ASYNC110 - an event would cost each end
         await asyncio.sleep(0.05)
@@ -146,7 +157,7 @@ async def sweep(scale: Scale) -> AsyncIterator[Row]:
     walls: list[tuple[float, float]] = []
     async with bed() as b, Relayed.before(b.url) as relay, await Connection.open(relay.url) as connection:
         handles = await _handles(b, connection, count)
-        marks = max(3, scale.rounds // 3)
+        marks = max(2, scale.rounds // 3)
         # Those that ended while the connection was cut are seen when the sweep comes to them: the last ones, last.
         up = asyncio.Event()
         connection.add_listener(lambda event: up.set() if event is ConnectionEvent.CONNECTED else None)

@@ -76,7 +76,7 @@ class _Attempts:
         An attempt layer may fail, give up, or raise what another connection told it. It is the word of our connection
         alone that says that nothing was done.
         """
-        fate = Fate()
+        fate = Fate() if self._wire.has_layers else None
         try:
             reply = await self._wire.send(self.call, command, timeout, fate)
             if not reply.success:
@@ -88,7 +88,7 @@ class _Attempts:
             self._doubt = error
             raise
         except BaseException as error:
-            if not fate.is_open:
+            if isinstance(error, GrctlError) if fate is None else not fate.is_open:
                 raise
             self._doubt = self._new_doubt(f"was given up ({type(error).__name__})")
             if isinstance(error, GrctlError) and not isinstance(error, PluginError):

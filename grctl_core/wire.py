@@ -47,17 +47,20 @@ class Wire:
 
     def __init__(self, connection: Connection, pipeline: Pipeline) -> None:
         self.connection = connection
-        self._layers = pipeline.around_attempt(self._innermost) if pipeline.attempts else None
+        self._layers = pipeline.around_attempt(self._request) if pipeline.attempts else None
 
-    def _innermost(self, attempt: Attempt) -> Awaitable[Reply]:
-        return self._request(attempt.command, attempt.timeout, attempt.fate)
+    @property
+    def has_layers(self) -> bool:
+        """Whether there are any. Where there are none, what :meth:`send` brings is the connection's own word."""
+        return self._layers is not None
 
-    async def _request(self, command: Command, timeout: float, fate: Fate | None) -> Reply:
+    async def _request(self, attempt: Attempt) -> Reply:
+        fate = attempt.fate
         if fate is None:
-            return await self.connection.request(command, timeout=timeout)
+            return await self.connection.request(attempt.command, timeout=attempt.timeout)
         fate.is_open = True
         try:
-            reply = await self.connection.request(command, timeout=timeout)
+            reply = await self.connection.request(attempt.command, timeout=attempt.timeout)
         except GrctlError as error:
             fate.is_open = isinstance(error, DeliveryUnknownError)
             raise
@@ -71,14 +74,14 @@ class Wire:
             call: the operation that it is for.
             command: what to send.
             timeout: seconds that one attempt may take.
-            fate: takes what the connection itself said of it.
+            fate: takes what the connection itself said of it, where there are layers.
 
         """
         call.state.attempts += 1
         if call.headers:
             command = msgspec.structs.replace(command, headers=call.headers)
         if self._layers is None:
-            return self._request(command, timeout, fate)
+            return self.connection.request(command, timeout=timeout)
         number = call.state.attempts
         return self._layers(Attempt(command=command, timeout=timeout, call=call, number=number, fate=fate))
 

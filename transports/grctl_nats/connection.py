@@ -11,7 +11,7 @@ import os
 import socket
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -225,10 +225,23 @@ class NatsConnection:
         """What a Ground Control server can do."""
         return _CAPABILITIES
 
-    async def request(self, command: Command, *, timeout: float) -> Reply:
-        """Send one command; see ``grctl_core.protocols.Connection.request``."""
+    def request(self, command: Command, *, timeout: float) -> Coroutine[Any, Any, Reply]:
+        """Send one command; see ``grctl_core.protocols.Connection.request``.
+
+        What nothing has to be done for before it or after it, as for nearly all, has no coroutine more than it takes.
+        """
         self._check_usable()
         subjects.check_tokens(command.wf_id)
+        return self._send(command, timeout) if self._is_plain(command) else self._send_guarded(command, timeout)
+
+    def _is_plain(self, command: Command) -> bool:
+        if type(command) is StartCommand:
+            return command.run.timeout is None and self._ended.get(command.wf_id) is None
+        if type(command) is EventCommand:
+            return command.run is None or not self._safeguards.settled_before_send
+        return type(command) is DescribeCommand
+
+    async def _send_guarded(self, command: Command, timeout: float) -> Reply:
         self._enter()
         try:
             guard = self._guard(command)
@@ -237,7 +250,7 @@ class NatsConnection:
                     await guard
                 except DeliveryUnknownError as error:  # of a look: the command itself is certainly not sent
                     raise NotSentError(f"not sent: looking at the run first failed: {error}") from error
-            if type(command) is StartCommand and command.run.timeout is not None:
+            if type(command) is StartCommand:
                 return await self._start(command, timeout)
             if type(command) is CancelCommand or type(command) is TerminateCommand:
                 return await self._end(command, timeout)
@@ -254,7 +267,7 @@ class NatsConnection:
             self._idle.set()
 
     async def _start(self, command: StartCommand, timeout: float) -> Reply:
-        """Send the start of a run with a timeout. From then on this is upheld, unless it certainly started nothing."""
+        """Send a start. From then on its timeout is upheld, however this ends, unless it certainly started nothing."""
         run = command.run
         begun = self._deadlines.uphold(run, started_here=True)  # not so where an earlier try may have started it
         try:
@@ -294,12 +307,16 @@ class NatsConnection:
         self._ended.drop(ended)
 
     async def _send(self, command: Command, timeout: float | None = None) -> Reply:
-        if not self._slots.take_now():
-            await self._slots.take()
+        self._enter()
         try:
-            reply = await self._exchange(command, self._settings.request_timeout if timeout is None else timeout)
+            if not self._slots.take_now():
+                await self._slots.take()
+            try:
+                reply = await self._exchange(command, self._settings.request_timeout if timeout is None else timeout)
+            finally:
+                self._slots.give_back()
         finally:
-            self._slots.give_back()
+            self._leave()
         if reply.success:
             self._note(command, reply)
         return reply

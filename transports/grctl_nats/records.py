@@ -109,19 +109,19 @@ class Records:
             seq = part[-1].seq + 1
         return found
 
-    async def last_of_each(self, subjects: Sequence[str], *, are_large: bool = False) -> list[Record]:
+    async def last_of_each(self, subjects: Sequence[str], most_bytes: int | None = None) -> list[Record]:
         """Return the last record of every subject that has one. The subjects may hold wildcards that match few.
 
         Args:
             subjects: which.
-            are_large: the records may hold what users made, and be of any size: some megabytes are asked for at a time.
+            most_bytes: how much is asked for at a time, where the records may be large; None leaves it to the broker.
 
         """
         found: list[Record] = []
         for asked in _pages(subjects, self._link().max_payload - _FRAME):
             body: dict[str, Any] = {"multi_last": asked}
-            if are_large:
-                body["max_bytes"] = _PAGE_BYTES
+            if most_bytes is not None:
+                body["max_bytes"] = most_bytes
             while True:
                 part, left = await self._batch(json.dumps(body).encode())
                 found += part

@@ -42,6 +42,8 @@ __all__ = ["Watcher"]
 _log = logging.getLogger("grctl.nats")
 
 _BATCH = 256
+_EVENT_BYTES = 8 * 1024 * 1024
+"""Bytes of ends that are asked for at a time: they hold results, of any size."""
 _AT_ONCE = 32
 _SWEEP_EVERY = 30.0
 """Seconds after which all runs that are waited for are looked at without a hint: hints can be lost."""
@@ -346,7 +348,7 @@ class Watcher:
         if not hinted:
             return waits
         wanted = [subjects.history(wait.run) for wait in hinted]
-        events = {record.subject: record for record in await self._stored(wanted, are_large=True)}
+        events = {record.subject: record for record in await self._stored(wanted, _EVENT_BYTES)}
         others = [wait for wait in waits if wait.hint is None]
         for wait, subject in zip(hinted, wanted, strict=True):
             event = events.get(subject)
@@ -366,13 +368,13 @@ class Watcher:
         runs = ((subjects.run_of_run_info(record.subject), record) for record in found)
         return {(run.wf_id, run.run_id): record for run, record in runs if run is not None}
 
-    async def _stored(self, wanted: list[str], *, are_large: bool = False) -> list[Record]:
+    async def _stored(self, wanted: list[str], most_bytes: int | None = None) -> list[Record]:
         """Return the last records of subjects; none where the broker says that the stream is gone."""
         try:
             if len(wanted) == 1 and "*" not in wanted[0]:
                 record = await self._records.last(wanted[0])
                 return [] if record is None else [record]
-            return await self._records.last_of_each(wanted, are_large=are_large)
+            return await self._records.last_of_each(wanted, most_bytes)
         except UnsupportedOperationError:
             # Nobody answers for the stream: it is gone, or it only has no leader for a moment.
             if await self._records.exists():
