@@ -38,6 +38,10 @@ async def pay(url: str, workflow_id: str) -> str:
         return await handle.result(timeout=60)
 
 
+def own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "grctl-dev-server"]
+
+
 def test_any_number_of_event_loops_use_it(server):
     assert {asyncio.run(pay(server.url, f"loop-{number}")) for number in range(3)} == {"grctl-dev-server"}
     assert "Order loop-2  completed" in server.report()
@@ -69,17 +73,17 @@ def test_workflows_come_before_the_start(server):
 
 
 def test_it_starts_when_it_is_asked_for_its_url():
-    threads = threading.active_count()
+    threads = own_threads()
     server = DevServerThread()
     server.host(order, order)
-    assert threading.active_count() == threads
+    assert own_threads() == threads
     assert "not started" in repr(server)
     assert server.report() == ""
     assert asyncio.run(pay(server.url, "w"))
     assert server.start() == server.url
     server.stop()
     server.stop()
-    assert threading.active_count() == threads
+    assert own_threads() == threads
     assert "stopped" in repr(server)
     with pytest.raises(DevServerError, match="make another one"):
         server.start()
@@ -110,10 +114,10 @@ def test_stopping_cancels_steps_and_one_that_never_started_is_nothing():
 
 
 def test_one_that_cannot_start_leaves_no_thread(monkeypatch):
-    threads = threading.active_count()
+    threads = own_threads()
     with pytest.raises(grctl.InvalidInputError, match="is no Workflow"):
         DevServerThread(["Order"]).start()
     monkeypatch.setattr("grctl.dev_server.broker.shutil.which", lambda *args, **options: None)
     with pytest.raises(DevServerError, match="pip install"):
         DevServerThread([order]).start()
-    assert threading.active_count() == threads
+    assert own_threads() == threads
