@@ -43,7 +43,7 @@ async def works(connection: NatsConnection) -> bool:
     """Whether a command is answered now."""
     try:
         await connection.request(DescribeCommand(wf_id="w"), timeout=LONG)
-    except (NotSentError, DeliveryUnknownError):
+    except (ConnectionFailedError, DeliveryUnknownError):
         return False
     return True
 
@@ -63,8 +63,8 @@ async def until_it_says(connection: NatsConnection, *said: str) -> str:
             except NotSentError as error:
                 if all(part in str(error) for part in said):
                     return str(error)
-            except (DeliveryUnknownError, NotDeliveredError):
-                pass  # it was lost in this very moment, or is about to be
+            except (NotDeliveredError, DeliveryUnknownError):
+                pass  # it was lost in this very moment; or the server is not back yet
             await asyncio.sleep(0.01)
 
 
