@@ -144,7 +144,7 @@ MUTANTS = [
         UPLINK,
         "            await asyncio.shield(link.lost)\n",
         "            await asyncio.get_running_loop().create_future()\n",
-        f"{ON_THE_WIRE} -k cut_before_send-start --timeout=150",
+        "tests/nats/test_watcher.py -k reconnect --timeout=40",
         "a link that is lost is replaced",
     ),
     Mutant(
