@@ -156,7 +156,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def connect_anew(self) -> None:
         async def anew() -> None:
-            await self.place.disarm()
+            await self.place.settle()
             await self.place.connection.close(grace=0)
             self.held_before.extend(self.held)
             self.held = []

@@ -144,7 +144,7 @@ MUTANTS = [
         UPLINK,
         "            await asyncio.shield(link.lost)\n",
         "            await asyncio.get_running_loop().create_future()\n",
-        f"{ON_THE_WIRE} -k cut_before_send-start --timeout=150",
+        "tests/nats/test_watcher.py -k reconnect --timeout=40",
         "a link that is lost is replaced",
     ),
     Mutant(
@@ -159,21 +159,21 @@ MUTANTS = [
         WATCHER,
         "            wait.pauses = iter(_AFTER_FIRST_LOOK)\n            self._due[run_id] = None\n",
         "            wait.pauses = iter(_AFTER_FIRST_LOOK)\n",
-        "tests/nats/test_watcher.py -k reconnect",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and new_link'",
         "all that wait are looked at over a new link",
     ),
     Mutant(
         WATCHER,
         "_AFTER_FIRST_LOOK = (0.05, 1.0)",
         "_AFTER_FIRST_LOOK = ()",
-        "tests/nats/test_watcher.py -k 'before or one_that'",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and after_the_first_one'",
         "a hint that went by before we listened loses no end",
     ),
     Mutant(
         WATCHER,
         "_AFTER_HINT = (0.005, 0.02, 0.08, 0.32, 1.0)",
         "_AFTER_HINT = (1000.0,)",
-        "tests/nats/test_watcher.py -k comes_before_the_storage",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and after_a_hint'",
         "a hint may come before the storage shows the end",
     ),
     Mutant(
@@ -187,7 +187,7 @@ MUTANTS = [
         WATCHER,
         "        if info is None or _may_have_ended(info):\n",
         "        if info is not None and _may_have_ended(info):\n",
-        "tests/nats/test_watcher.py -k garbage",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and cannot_be_read'",
         "a hint that cannot be read is a hint",
     ),
     Mutant(
@@ -196,7 +196,7 @@ MUTANTS = [
         "                    self._again(wait, _AFTER_HINT[-1])\n"
         "            return\n",
         "                pass\n            return\n",
-        f"{ON_THE_WIRE} -k reply_lost-result",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and a_look_that_gets_no_answer'",
         "a look that got no answer is repeated",
     ),
     Mutant(
@@ -252,7 +252,7 @@ MUTANTS = [
         WATCHER,
         "            self._again(wait, next(wait.pauses, _AFTER_HINT[-1]))\n",
         "            pass\n",
-        "tests/nats/test_watcher.py -k 'moment or takes_long or reconnect'",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and read_again'",
         "an end that could not be read is read again",
     ),
     Mutant(

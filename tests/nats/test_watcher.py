@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from broker import Broker
 from fake_server import NOW, FakeServer, event_body, new_run
+from fault_proxy import Direction, FaultProxy, Faults, frames, replies
 from nats.aio.client import Client
 
 from grctl_core.codec import encode
@@ -446,6 +447,94 @@ class TestRefusedHints:
             assert await asyncio.gather(*following) == [["run.completed"]] * 3
         (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         assert "refuses the subscription to 'grctl_history." in warning
+
+
+HINTS = frames(Direction.TO_CLIENT, subject=subjects.ALL_RUN_INFO)
+LOOKS = "$JS.API.DIRECT.GET.grctl_state.grctl_run.>"
+
+
+class TestWithoutSweeps:
+    """Each way to learn of an end, alone: the sweep would make up for any that is missing, half a minute later."""
+
+    @pytest.fixture
+    def faults(self):
+        return Faults()
+
+    @pytest.fixture
+    async def proxy(self, broker, server, faults):
+        async with FaultProxy(broker.url, faults) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    async def connection(self, proxy, monkeypatch):
+        monkeypatch.setattr(watcher_module, "_SWEEP_EVERY", 1_000.0)
+        async with await NatsConnection.open(proxy.url, request_timeout=0.5) as connection:
+            yield connection
+
+    @pytest.fixture
+    def one_look(self, monkeypatch):
+        monkeypatch.setattr(watcher_module, "_AFTER_FIRST_LOOK", ())
+
+    async def test_a_new_link(self, server, connection, proxy, faults, one_look):
+        run = await going_on(server)
+        waiting = connection.watch(run.ref)
+        await settled(connection)
+        lost = faults.drop(HINTS)
+        await server.end(run)
+        await lost.wait_struck()
+        await settled(connection)
+        assert not waiting.done()
+        proxy.cut()
+        await within(waiting)
+
+    async def test_looks_after_the_first_one(self, server, connection, faults):
+        """As where the hint went by before we listened, of an end that was not stored yet at the first look."""
+        faults.drop(HINTS, may_rest=True)
+        run = await going_on(server)
+        waiting = connection.watch(run.ref)
+        await settled(connection)
+        await server.end(run)
+        await within(waiting)
+
+    async def test_looks_after_a_hint(self, server, connection, faults, one_look):
+        """It hints at what is never stored; the end that is stored then has no hint of its own."""
+        for attempt in range(10):  # a slow machine may store it too late
+            run = await going_on(server, f"w{attempt}")
+            waiting = connection.watch(run.ref)
+            await settled(connection)
+            ended = msgspec.structs.replace(run, status=RunStatus.COMPLETED)
+            hint = faults.delay(HINTS, 0)
+            await server.batch([(subjects.run_info(run.ref), wire.encode_run_info(ended))] * 2, commit=False)
+            await hint.wait_struck()
+            hint.stop()
+            lost = faults.drop(HINTS)
+            await server.end(run)
+            done, _ = await asyncio.wait([waiting], timeout=3)
+            lost.stop()
+            if done:
+                return
+            waiting.cancel()
+        pytest.fail("no hint was followed by another look")
+
+    async def test_a_hint_that_cannot_be_read(self, server, connection, faults, one_look):
+        run = await going_on(server)
+        waiting = connection.watch(run.ref)
+        await settled(connection)
+        faults.corrupt(HINTS)
+        await server.end(run)
+        await within(waiting)
+
+    async def test_a_look_that_gets_no_answer_is_repeated(self, server, connection, faults, one_look):
+        run = await going_on(server)
+        await server.end(run)
+        faults.drop(replies(LOOKS), nth=1)
+        await within(connection.watch(run.ref))
+
+    async def test_an_end_whose_reading_gets_no_answer_is_read_again(self, server, connection, faults, one_look):
+        run = await going_on(server)
+        await server.end(run)
+        faults.drop(replies("$JS.API.DIRECT.GET.grctl_state"), nth=1)
+        await within(connection.watch(run.ref))
 
 
 class TestTrouble:
