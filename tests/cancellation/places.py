@@ -102,12 +102,12 @@ class Place:
 
     def _left(self) -> dict[str, int]:
         """Count what an interrupted call could leave behind."""
-        operations = self.client._operations
+        operations, waiting = self.client._operations, self.handle._end._waiting
         counts = {
             "flights": len(operations._flights._flying),
             "deadlines of calls": len(operations._deadlines._limits),
-            "turns": len(self.handle._order._queue) + self.handle._order._busy,
-            "waiters": len(self.handle._end._waiting),
+            "turns": len(self.handle._order._queue or ()) + self.handle._order._busy,
+            "waiters": len(waiting) if isinstance(waiting, set) else waiting is not None,
         }
         if self.is_nats:
             connection, link = self.connection, self.connection._uplink.link

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Self
 
 from msgspec.structs import replace
 
 from grctl_core.commands import Command, DescribeCommand, Reply
+from grctl_core.durations import Duration
 from grctl_core.errors import DeliveryUnknownError, NotDeliveredError, NotSentError
 from grctl_core.history import HistoryEvent
 from grctl_core.outcome import EncodedOutcome
@@ -79,6 +81,10 @@ class LossyConnection:
         if fault is not None:
             await asyncio.sleep(0)
             raise NotSentError("no link") if fault == "not sent" else DeliveryUnknownError("no reply came")
+
+    async def ping(self, *, timeout: Duration = 5.0) -> timedelta:
+        await self._look()
+        return await self._inner.ping(timeout=timeout)
 
     def watch(self, run: RunRef) -> asyncio.Future[EncodedOutcome]:
         return self._inner.watch(run)

@@ -186,13 +186,17 @@ async def test_a_reply_that_is_garbled(broker, server):
 
 
 async def test_a_reply_that_is_changed(broker, server):
-    run, other = new_run(), new_run("other")
+    """What it says is believed, unless it is of another workflow than the one that was asked about."""
+    run = new_run()
     await server.put_run(run)
-    faults = Faults()
     changed = wire.encode_reply(server.ok(asking()))
+    faults = Faults()
     faults.corrupt(replies(), lambda frame: frame.with_payload(changed), nth=1)
+    faults.corrupt(replies(), lambda frame: frame.with_payload(changed), nth=2)
     async with through(broker, faults) as connection:
-        assert (await connection.request(asking(other.wf_id), timeout=LONG)).run.id == run.id
+        assert (await connection.request(asking(run.wf_id), timeout=LONG)).run.id == run.id
+        with pytest.raises(DeliveryUnknownError, match="of a run of another workflow than 'other'"):
+            await connection.request(asking("other"), timeout=LONG)
 
 
 async def test_a_byte_at_a_time_in_both_directions(broker, server):

@@ -13,6 +13,7 @@ import contextvars
 import inspect
 import itertools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ _ASKED_TO_CONFIRM = "$JS.API.DIRECT.GET.grctl_state.grctl_registry.-"
 _MOST_SAID = 300  # characters of the broker's words on why it ends a connection
 _HEADER_FRAME = 12  # "NATS/1.0\r\n" and the closing "\r\n"
 _NUMBERS = itertools.count(1)
+_ENDS_A_TOKEN = re.compile(r"[\x00-\x20\x7f]").search
 
 
 class Link:
@@ -428,7 +430,7 @@ def _let_go(task: asyncio.Task[None]) -> None:
 
 def _check_subject(subject: str) -> None:
     """Refuse what would end the line that a subject stands in: the rest of it would be read as a command."""
-    if not subject or " " in subject or not subject.isprintable():
+    if not subject or _ENDS_A_TOKEN(subject) is not None:
         raise InvalidInputError(f"this cannot be sent: {subject!a} is no NATS subject")
 
 
