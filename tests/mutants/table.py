@@ -452,14 +452,14 @@ MUTANTS = [
         RETRY,
         "        if call.deadline is not None and then >= call.deadline:\n",
         "        if False:\n",
-        "tests/retry",
+        "tests/retry/test_retry_limits.py --timeout=20",
         "no try begins after the deadline",
     ),
     Mutant(
         RETRY,
         "        if policy.attempts is not None and tries >= policy.attempts:\n",
         "        if policy.attempts is not None and tries > policy.attempts:\n",
-        "tests/retry",
+        "tests/retry/test_retry_limits.py --timeout=60",
         "there are no more attempts than asked for",
     ),
     # --- safeguards, and the connection
