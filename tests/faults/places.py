@@ -176,6 +176,7 @@ class NatsPlace:
 
 async def until_nothing_is_left(before: set[asyncio.Task[Any]]) -> None:
     """Wait until no task is left but those; fail if that does not come about."""
-    async with asyncio.timeout(PATIENCE):
-        while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
-            await asyncio.wait(left, timeout=0.05)
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
+        assert asyncio.get_running_loop().time() < deadline, f"tasks are left: {left}"
+        await asyncio.wait(left, timeout=0.05)

@@ -139,7 +139,21 @@ MUTANTS = [
         "tests/nats/test_fault_proxy.py -k reply_that_is_lost --timeout=20",
         "a request ends when its time is over",
     ),
+    Mutant(
+        LINK,
+        "            if self.is_up:  # else",
+        "            if True:  # else",
+        "tests/nats/test_link.py -k halfway --timeout=20",
+        "a subscription is ended although the driver has closed halfway",
+    ),
     # --- the uplink
+    Mutant(
+        UPLINK,
+        "asyncio.timeout(max(min(left, max(_DIAL_TIMEOUT, left / 2)), _SHORTEST_DIAL))",
+        "asyncio.timeout(max(left, _SHORTEST_DIAL))",
+        "tests/nats/test_uplink.py -k first_word",
+        "connecting leaves time for another try",
+    ),
     Mutant(
         UPLINK,
         "            await asyncio.shield(link.lost)\n",
@@ -245,7 +259,7 @@ MUTANTS = [
         WATCHER,
         "            if await self._records.exists():\n",
         "            if False:\n",
-        "tests/nats/test_watcher.py -k 'stream or moment or reconnect'",
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and nobody_answers'",
         "a stream without a leader is not gone",
     ),
     Mutant(
@@ -371,7 +385,7 @@ MUTANTS = [
         FLIGHTS,
         "        while (current := self._flying.get(run.run_id)) is not None:\n",
         "        while (current := self._flying.get('')) is not None:\n",
-        f"{VOLUME} -k racing",
+        "tests/core/test_reconcile_others.py",
         "racing cancels share one request",
     ),
     Mutant(
@@ -438,14 +452,14 @@ MUTANTS = [
         RETRY,
         "        if call.deadline is not None and then >= call.deadline:\n",
         "        if False:\n",
-        "tests/retry",
+        "tests/retry/test_retry_limits.py --timeout=20",
         "no try begins after the deadline",
     ),
     Mutant(
         RETRY,
         "        if policy.attempts is not None and tries >= policy.attempts:\n",
         "        if policy.attempts is not None and tries > policy.attempts:\n",
-        "tests/retry",
+        "tests/retry/test_retry_limits.py --timeout=60",
         "there are no more attempts than asked for",
     ),
     # --- safeguards, and the connection

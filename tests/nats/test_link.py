@@ -564,6 +564,20 @@ async def test_subscriptions_end_with_the_link(broker, monkeypatch):
     broker.kill()
 
 
+async def test_unsubscribing_where_the_driver_has_closed_halfway(link):
+    """A broken connection breaks its closing too: it is closed by its own word, and its subscriptions go on."""
+
+    async def hear(_: Any) -> None: ...
+
+    before = asyncio.all_tasks()
+    unsubscribe = await link.subscribe("news", hear)
+    pumps = asyncio.all_tasks() - before
+    status, link._client._status = link._client._status, link._client.CLOSED
+    await unsubscribe()
+    await within(asyncio.wait(pumps))
+    link._client._status = status
+
+
 async def test_numbers_rise(broker):
     first, second = await linked(broker), await linked(broker)
     assert second.number > first.number

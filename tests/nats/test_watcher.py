@@ -19,6 +19,7 @@ from grctl_core.errors import (
     DecodeError,
     InvalidInputError,
     ServerError,
+    UnsupportedOperationError,
     WorkflowNotFoundError,
 )
 from grctl_core.outcome import EncodedOutcome, ErrorDetails
@@ -27,7 +28,7 @@ from grctl_core.run import RunInfo, RunRef, RunStatus
 from grctl_nats import NatsConnection, subjects, wire
 from grctl_nats import history as history_module
 from grctl_nats import watcher as watcher_module
-from grctl_nats.records import Record
+from grctl_nats.records import Record, Records
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -528,6 +529,20 @@ class TestWithoutSweeps:
         run = await going_on(server)
         await server.end(run)
         faults.drop(replies(LOOKS), nth=1)
+        await within(connection.watch(run.ref))
+
+    async def test_a_stream_that_nobody_answers_for_is_not_gone(self, server, connection, monkeypatch, one_look):
+        monkeypatch.setattr(watcher_module, "_AFTER_HINT", (0.005,) * 5)
+        run = await going_on(server)
+        await server.end(run)
+        last, refusals = Records.last, iter(range(10))
+
+        async def without_leader(self, subject):
+            if subject == subjects.run_info(run.ref) and next(refusals, None) is not None:
+                raise UnsupportedOperationError("nobody answers")
+            return await last(self, subject)
+
+        monkeypatch.setattr(Records, "last", without_leader)
         await within(connection.watch(run.ref))
 
     async def test_an_end_whose_reading_gets_no_answer_is_read_again(self, server, connection, faults, one_look):

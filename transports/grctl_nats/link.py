@@ -148,9 +148,12 @@ class Link:
 
         async def unsubscribe() -> None:
             forget()
-            self._subscriptions.discard(subscription)
-            with contextlib.suppress(Exception):  # a lost link has no subscriptions
+            if subscription not in self._subscriptions:
+                return  # it has ended with the link
+            with contextlib.suppress(Exception):
                 await subscription.unsubscribe()
+            if self.is_up:  # else it has ended now, with the link: the driver ends nothing once it calls itself closed
+                self._subscriptions.discard(subscription)
 
         return unsubscribe
 
