@@ -339,7 +339,7 @@ async def test_the_configuration_of_the_page_is_all_that_a_client_needs():
         with pytest.raises(grctl.AccessDeniedError, match="refuses the login"):
             await Connection.open(broker.url)
         with pytest.raises(grctl.UnsupportedOperationError, match=r"no JetStream \(not for this account"):
-            await Connection.open(broker.url, user="admin", password="ADMIN-secret", connect_timeout=0.3)
+            await Connection.open(broker.url, user="admin", password="ADMIN-secret", connect_timeout=1.5)
 
 
 async def test_a_subject_is_recognised_in_the_brokers_quotes():

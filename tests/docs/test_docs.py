@@ -44,6 +44,7 @@ def test_blocks_that_are_not_run():
 
 
 PASTED = [ROOT / "docs" / "quickstart.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+"""Pages of blocks for a prompt; one that has a whole program alone is none of them."""
 
 
 TO_PASTE = {

@@ -388,12 +388,12 @@ class TestWhatIsBehind:
     async def test_a_broker_without_jetstream(self):
         async with Broker(jetstream=False) as broker:
             with pytest.raises(UnsupportedOperationError) as caught:
-                await NatsConnection.open(broker.url, connect_timeout=0.3)
+                await NatsConnection.open(broker.url, connect_timeout=1.5)
             assert re.search(rf"{broker.url} has no JetStream.*Ground Control", str(caught.value))
 
     async def test_a_broker_without_ground_control(self, broker):
         with pytest.raises(UnsupportedOperationError) as caught:
-            await NatsConnection.open(broker.url, connect_timeout=0.3)
+            await NatsConnection.open(broker.url, connect_timeout=1.5)
         assert f"there is no Ground Control on the broker {broker.url}" in str(caught.value)
         assert "Start the server, or check the address" in str(caught.value)
 
