@@ -9,7 +9,7 @@ import pytest
 from fake_server import new_run
 from fault_proxy import Direction, FaultProxy, Faults, frames, replies, requests
 
-from grctl_core.commands import DescribeCommand, EventCommand, StartCommand
+from grctl_core.commands import DescribeCommand, EventCommand, Reply, StartCommand
 from grctl_core.errors import DeliveryUnknownError, NotSentError
 from grctl_core.protocols import ConnectionEvent
 from grctl_nats import NatsConnection, wire
@@ -186,13 +186,13 @@ async def test_a_reply_that_is_garbled(broker, server):
 
 
 async def test_a_reply_that_is_changed(broker, server):
-    run, other = new_run(), new_run("other")
+    run, other = new_run(), new_run()
     await server.put_run(run)
     faults = Faults()
-    changed = wire.encode_reply(server.ok(asking()))
+    changed = wire.encode_reply(Reply(success=True, run=other))
     faults.corrupt(replies(), lambda frame: frame.with_payload(changed), nth=1)
     async with through(broker, faults) as connection:
-        assert (await connection.request(asking(other.wf_id), timeout=LONG)).run.id == run.id
+        assert (await connection.request(asking(), timeout=LONG)).run.id == other.id
 
 
 async def test_a_byte_at_a_time_in_both_directions(broker, server):
