@@ -44,6 +44,8 @@ def call(secret: Secret[Callable[[], T]]) -> T:
 def without_frames(error: Exception) -> Exception:
     """Take the frames from an error and all that it came from: a driver's local variables hold a login."""
     each: BaseException | None = error
-    while each is not None:
+    seen: set[int] = set()
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
         each = each.with_traceback(None).__cause__ or each.__context__
     return error

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
-from grctl import RunStatus
+from grctl import NotSentError, RunStatus
 
 from .places import Place
 
@@ -54,6 +54,18 @@ async def send_twice(place: Place) -> None:
         await asyncio.gather(first, return_exceptions=True)
 
 
+async def send_before_others(place: Place) -> None:
+    """Others queue behind it: where it is cancelled none of them is sent over the hole."""
+    behind = [asyncio.ensure_future(place.handle.send("note", {"number": next(_numbers)})) for _ in range(2)]
+    try:
+        await place.handle.send("note", {"number": next(_numbers)})
+    except asyncio.CancelledError:
+        await asyncio.wait(behind)
+        assert all(isinstance(task.exception(), NotSentError) for task in behind), behind
+        raise
+    await asyncio.gather(*behind)
+
+
 async def follow(place: Place) -> None:
     """As most write it: the iterator is left to the garbage collector."""
     async for event in place.handle.history(follow=True):
@@ -96,6 +108,7 @@ OPERATIONS: dict[str, Operation] = {
     "get_handle of a run": lambda place: place.client.get_handle(place.handle.run_info.wf_id, place.handle.run_info.id),
     "send": lambda place: place.handle.send("note", {"number": next(_numbers)}),
     "send behind another": send_twice,
+    "send before others": send_before_others,
     "send, its type not yet known": send_unknown,
     "send and complete": lambda place: start_and(place, "ship"),
     "cancel": lambda place: start_and(place, "cancel"),
