@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
     DecodeError,
     DeliveryUnknownError,
-    NotDeliveredError,
     NotSentError,
     ServerError,
-    UnsupportedOperationError,
 )
 from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
-from grctl_nats import subjects, wire
+from grctl_nats import wire
+from grctl_nats.consumer import ask, create, delete, numbers
 from grctl_nats.link import Link
 from grctl_nats.records import Records
 
@@ -29,8 +26,6 @@ __all__ = ["list_runs"]
 
 _BATCH = 256
 _NOTHING_LEFT = "404"
-_FORGOTTEN_AFTER_NS = 30_000_000_000
-"""Nanoseconds without a pull after which the broker drops the consumer, should we not live to delete it."""
 
 
 async def list_runs(
@@ -69,13 +64,16 @@ async def list_runs(
     link.lost.add_done_callback(lost)
     try:
         before = (await records.state()).last_seq
-        pending = await _create(link, consumer, run_filter, timeout)
+        pending = await create(link, consumer, _config(run_filter), timeout)
         last_seq = (await records.state()).last_seq
         sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
         asked = 0  # of those that are pending
         while pending > 0:
             while asked < pending and asked <= _BATCH // 2:  # one half of a page comes while the other is used
-                await _ask(link, consumer, inbox)
+                try:
+                    await ask(link, consumer, inbox, _BATCH // 2)
+                except NotSentError as error:
+                    raise _lost(link) from error  # not sent, but a part of the list may be out already
                 asked += min(_BATCH // 2, pending - asked)
             for _ in range(min(asked, _BATCH // 2)):
                 message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
@@ -98,36 +96,13 @@ async def list_runs(
         sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
-        with contextlib.suppress(NotSentError):
-            await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
+        await delete(link, consumer)
         await unsubscribe()
 
 
-async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: float) -> int:
-    """Make a consumer; return how many records it will bring."""
-    config = {
-        "name": consumer,
-        "deliver_policy": "last_per_subject",
-        "ack_policy": "none",
-        "filter_subject": f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info",
-        "inactive_threshold": _FORGOTTEN_AFTER_NS,
-        "mem_storage": True,
-        "num_replicas": 1,
-    }
-    body = json.dumps({"stream_name": subjects.STREAM, "config": config}).encode()
-    try:
-        answer = await link.request(f"$JS.API.CONSUMER.CREATE.{subjects.STREAM}.{consumer}", body, None, timeout)
-    except NotDeliveredError as error:
-        raise UnsupportedOperationError(f"the broker {link.server} has no JetStream") from error
-    try:
-        said = json.loads(answer.data)
-        if (trouble := said.get("error")) is not None:
-            raise ServerError(
-                f"the broker refuses to list runs: {trouble.get('description')}", code=trouble.get("code")
-            )
-        return int(said["num_pending"])
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
+def _config(run_filter: RunFilter) -> dict[str, str]:
+    filter_subject = f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info"
+    return {"deliver_policy": "last_per_subject", "filter_subject": filter_subject}
 
 
 class _Sieve:
@@ -145,7 +120,7 @@ class _Sieve:
 
     def take(self, message: Msg) -> RunInfo | None:
         """Return the run that a record tells of, None where it is not to be listed."""
-        if _stream_seq(message) > self._last_seq:
+        if numbers(message)[0] > self._last_seq:
             return None  # in the place of a purged one
         try:
             info = wire.decode_run_info(message.data)
@@ -174,25 +149,6 @@ class _Sieve:
             raise DecodeError(
                 f"{self._unreadable} of the stored records cannot be read, all others are listed: {names} ({self._why})"
             ) from self._why
-
-
-def _stream_seq(message: Msg) -> int:
-    """Return a record's sequence in the stream, from the subject that it would be acknowledged to.
-
-    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two more parts in front of the stream where the
-    broker names its domain. The driver makes objects of all of it, which takes longer than the message itself.
-    """
-    parts = message.reply.split(".")
-    return int(parts[5 if len(parts) == 9 else 7])
-
-
-async def _ask(link: Link, consumer: str, inbox: str) -> None:
-    """Ask for half a page."""
-    body = json.dumps({"batch": _BATCH // 2, "no_wait": True}).encode()
-    try:
-        await link.publish(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}", body, inbox)
-    except NotSentError as error:
-        raise _lost(link) from error  # not sent, but a part of the list may be out already
 
 
 async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg | None:

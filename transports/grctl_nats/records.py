@@ -59,11 +59,15 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """Reads the stream over whatever link is up."""
+    """Reads the stream over whatever link is up.
+
+    Attributes:
+        timeout: seconds that one answer may take.
+    """
 
     def __init__(self, link: Callable[[], Link], timeout: float) -> None:
         self._link = link
-        self._timeout = timeout
+        self.timeout = timeout
 
     async def last(self, subject: str) -> Record | None:
         """Return the last record of a subject, None where there is none.
@@ -136,7 +140,7 @@ class Records:
 
         """
         try:
-            answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self._timeout)
+            answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self.timeout)
         except NotDeliveredError as error:
             raise UnsupportedOperationError(
                 f"the broker {self._link().server} has no JetStream (not for this account, at least): Ground Control "
@@ -158,14 +162,14 @@ class Records:
     async def _ask(self, subject: str, body: bytes) -> Msg:
         link = self._link()
         try:
-            return await link.request(subject, body, None, self._timeout)
+            return await link.request(subject, body, None, self.timeout)
         except NotDeliveredError as error:
             raise _no_stream(link) from error
 
     async def _batch(self, body: bytes) -> tuple[list[Record], bool]:
         """Return what one request brings, and whether the broker has more."""
         link = self._link()
-        *messages, last = await link.collect(_GET, body, self._timeout)
+        *messages, last = await link.collect(_GET, body, self.timeout)
         headers = last.headers or {}
         status = headers.get("Status")
         if status == "503":
