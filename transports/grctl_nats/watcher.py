@@ -149,7 +149,7 @@ class Watcher:
         if wait is None:
             wait = self._waits[run.run_id] = _Wait(run)
             hint = self._started.pop(run.run_id, _NOT_STARTED_HERE)
-            if isinstance(hint, RunInfo):
+            if isinstance(hint, RunInfo) and hint.wf_id == run.wf_id:
                 wait.hint, wait.pauses = hint, iter(_AFTER_HINT)
             if hint is None:  # its end will be heard
                 wait.pauses = _NO_MORE
@@ -168,7 +168,7 @@ class Watcher:
     def starts(self, run_id: str) -> None:
         """Note that a run is about to be started here: from now on its end is heard, if we listen."""
         if self._listening is not None and self._listening is self._link and not self._deaf:
-            self._started[run_id] = None
+            self._started.setdefault(run_id, None)  # a start that is sent again may have ended by the first time
             if len(self._started) > _STARTS:
                 del self._started[next(iter(self._started))]
 
@@ -282,7 +282,7 @@ class Watcher:
             info = wire.decode_run_info(message.data)
         except DecodeError:
             info = None  # what is stored decides, and may be better
-        if info is not None and info.id != run_id:
+        if info is not None and (info.id != run_id or info.wf_id != run.wf_id):
             info = None
         if info is not None and not _may_have_ended(info):
             return
