@@ -34,7 +34,6 @@ class Results(msgspec.Struct):
     """What was measured."""
 
     machine: dict[str, str]
-    quick: bool = False
     rows: list[Row] = []
     curve: list[Point] = []
 
@@ -87,7 +86,7 @@ def _print(result: Row | Point) -> None:
 def _measure(names: list[str], *, quick: bool) -> Results:
     from benchmarks.machine import described
 
-    results = Results(described(), quick)
+    results = Results(described(quick=quick))
     for name, said in results.machine.items():
         print(f"{name + ':':14} {said}")
     print(f"\n{table.HEADER}")

@@ -17,9 +17,10 @@ __all__ = ["described"]
 _PACKAGES = ("nats-py", "msgspec", "pluggy", "opentelemetry-api", "opentelemetry-sdk", "uvloop")
 
 
-def described() -> dict[str, str]:
-    """Return the machine and the versions."""
+def described(*, quick: bool) -> dict[str, str]:
+    """Return the machine and the versions, and how much is measured."""
     said = {
+        "numbers": "small, of scripts/bench --quick" if quick else "whole",
         "processor": f"{_processor()}, {os.cpu_count()} CPUs",
         "system": f"{platform.system()} {platform.release()}",
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()) + " (1, 5, 15 minutes, before)",

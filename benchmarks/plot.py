@@ -10,7 +10,7 @@ from benchmarks.rows import Point
 __all__ = ["draw"]
 
 _WIDTH, _HEIGHT = 760, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 130, 46, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 46, 52
 
 _STYLE = """
 .gb{--bg:#ffffff;--edge:#d1d9e0;--fg:#1f2328;--grid:#eaeef2;--ours:#0969da;--reference:#9a6700}

@@ -51,7 +51,7 @@ class WorkflowHandle(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_connection",
-        "_made_end",
+        "_end",
         "_made_order",
         "_operations",
         "_refused",
@@ -79,17 +79,9 @@ class WorkflowHandle(Generic[T]):
         self._result_type = result_type
         self._request_timeout = request_timeout
         self._state = state
-        self._made_end: RunEnd | None = None
+        self._end = RunEnd(connection, self._run, result_type, operations.pipeline.notifications, state)
         self._made_order: SendOrder | None = None
         self._refused = False  # the server, or the run's record, said that the run has ended
-
-    @property
-    def _end(self) -> RunEnd:
-        """Where the run's end is waited for."""
-        if self._made_end is None:
-            notifications = self._operations.pipeline.notifications
-            self._made_end = RunEnd(self._connection, self._run, self._result_type, notifications, self._state)
-        return self._made_end
 
     @property
     def _order(self) -> SendOrder:
@@ -100,7 +92,7 @@ class WorkflowHandle(Generic[T]):
     @property
     def run_info(self) -> RunInfo:
         """What was last learned of the run: at its start, by :meth:`describe`, or at its end. Asks nobody."""
-        return self._run_info if self._made_end is None else self._made_end.run or self._run_info
+        return self._end.run or self._run_info
 
     @property
     def future(self) -> asyncio.Future[T]:

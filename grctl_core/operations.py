@@ -235,8 +235,9 @@ class Operations:
         def within_deadline(call: Any, task: asyncio.Task[Any] | None = None) -> Awaitable[Any]:
             return attempt(call) if call.deadline is None else self._deadlines.bound(call, attempt, out_of_time, task)
 
+        is_bounded = call.deadline is not None or self.pipeline.retry is not None  # a retry plugin sets deadlines
         try:
-            return await self.pipeline.try_with(within_deadline, call)
+            return await self.pipeline.try_with(within_deadline if is_bounded else attempt, call)
         except DeliveryUnknownError as error:
             if error.operation is None:  # a transport knows commands, not operations
                 error.operation, error.run = call.operation, call.run

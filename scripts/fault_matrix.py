@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- matrix: written by", "<!-- matrix: end -->"
+BEGIN, END = "<!-- matrix: scripts/fault_matrix.py writes", "<!-- matrix: end -->"
 
 
 def with_matrix(page: str) -> str:

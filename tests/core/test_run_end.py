@@ -173,7 +173,7 @@ async def test_a_real_cancel_in_the_iteration_of_the_end_is_not_swallowed(
 ) -> None:
     for wait in (handle.result, handle.outcome):
         end = RunEnd(connection, handle._run, Any)
-        handle._made_end = end
+        handle._end = end
         connection.ends.clear()
         task = asyncio.create_task(wait())
         await settle()

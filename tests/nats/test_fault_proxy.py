@@ -9,7 +9,7 @@ import pytest
 from fake_server import new_run
 from fault_proxy import Direction, FaultProxy, Faults, frames, replies, requests
 
-from grctl_core.commands import DescribeCommand, EventCommand, Reply, StartCommand
+from grctl_core.commands import DescribeCommand, EventCommand, StartCommand
 from grctl_core.errors import DeliveryUnknownError, NotSentError
 from grctl_core.protocols import ConnectionEvent
 from grctl_nats import NatsConnection, wire

@@ -1,9 +1,9 @@
-"""read_history: a run's history, by pages of direct gets. Between two pages it holds nothing at the broker."""
+"""read_history: a run's history, by pages of direct gets, and by a short-lived consumer where it is long."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -18,9 +18,9 @@ from grctl_core.errors import (
 from grctl_core.history import HistoryEvent
 from grctl_core.run import RunRef
 from grctl_nats import subjects, wire
+from grctl_nats.consumer import read_on
 from grctl_nats.ending import has_ended
 from grctl_nats.records import Record, Records
-from grctl_nats.tasks import end_tasks
 from grctl_nats.uplink import Uplink
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["find_run_info", "read_history"]
 
 _PAGE = 256
+_PAGES_BEFORE_CONSUMER = 4
+"""Full pages after which the rest is read by a consumer, which costs as much as two pages to make."""
 _LOOK_EVERY = 5.0
 """Seconds after which a follower looks again without a hint: hints can be lost."""
 _LOOK_WITHOUT_HINTS = 1.0
@@ -66,27 +68,31 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
     hints = _Hints(uplink, subject)
     next_seq = 1
     ended = terminal_event = False
-    ahead: asyncio.Task[list[Record]] | None = None  # the next page, on its way while one is used
+    pages = 0
     try:
         while True:
             if follow:
                 await hints.listen()  # before looking, or what comes in between would be missed
 
             page = functools.partial(records.page, subject, next_seq, _PAGE)
-            found = await _through_losses(
-                uplink, records, page if ahead is None else _first(ahead, page), for_ever=follow
-            )
-            ahead = None
-            if len(found) == _PAGE:
-                following = records.page(subject, found[-1].seq + 1, _PAGE)
-                ahead = asyncio.create_task(following, name="grctl-nats-page", context=contextvars.Context())
-                ahead.add_done_callback(_see, context=contextvars.Context())
+            found = await _through_losses(uplink, records, page, for_ever=follow)
             for record in found:
                 event = _decode(run, record)  # one that cannot be decoded withholds none before it
                 terminal_event = terminal_event or event.is_terminal
                 yield event
             if found:
                 next_seq = found[-1].seq + 1
+                pages = pages + 1 if len(found) == _PAGE else 0
+                if pages == _PAGES_BEFORE_CONSUMER:
+                    pages = 0
+                    link = await uplink.wait_up()
+                    async with contextlib.aclosing(read_on(link, subject, next_seq, records.timeout)) as more:
+                        async for found in more:
+                            for record in found:
+                                event = _decode(run, record)
+                                terminal_event = terminal_event or event.is_terminal
+                                yield event
+                            next_seq = found[-1].seq + 1
                 continue
             if ended or (not follow and next_seq > 1):
                 return  # what was stored when the run had ended has been read after that
@@ -103,21 +109,7 @@ async def read_history(records: Records, uplink: Uplink, run: RunRef, *, follow:
             if not ended:
                 await hints.wait()
     finally:
-        if ahead is not None:
-            await end_tasks(ahead)
         await hints.stop()
-
-
-def _see(page: asyncio.Task[list[Record]]) -> None:
-    """Look at how a page failed, as whoever reads may have left: or asyncio would log that nobody did."""
-    if not page.cancelled():
-        page.exception()
-
-
-def _first(ahead: Awaitable[T], read: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """Return what waits for what is on its way, and from the second time on reads anew."""
-    waiting = [ahead]
-    return lambda: waiting.pop() if waiting else read()
 
 
 def _decode(run: RunRef, record: Record) -> HistoryEvent:

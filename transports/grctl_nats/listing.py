@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
@@ -12,17 +11,16 @@ from grctl_core.errors import (
     AccessDeniedError,
     DecodeError,
     DeliveryUnknownError,
-    NotDeliveredError,
     NotSentError,
     ServerError,
-    UnsupportedOperationError,
 )
 from grctl_core.ids import new_ulid
 from grctl_core.run import RunFilter, RunInfo
 from grctl_core.safe_text import one_line
 from grctl_nats import subjects, wire
+from grctl_nats.consumer import FORGOTTEN_AFTER_SECONDS, ask, create, delete, numbers, pull
 from grctl_nats.link import Link
-from grctl_nats.records import UNREADABLE, Records
+from grctl_nats.records import Records
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -34,9 +32,6 @@ _HALF = 128
 _NOTHING_LEFT, _NOBODY_THERE = "404", "503"
 _MOST_SAID = 300
 """Characters of the broker's words that stand in an error."""
-_FORGOTTEN_AFTER_SECONDS = 600
-"""Seconds without a pull after which the broker drops the consumer, should we not live to delete it. So long may a
-caller take for a page, too, who does something with each run: between two pages nothing of ours runs."""
 
 
 async def list_runs(
@@ -64,7 +59,6 @@ async def list_runs(
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
-    pull = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.STREAM}.{consumer}"
     arrived: asyncio.Queue[Msg | AccessDeniedError | None] = asyncio.Queue()
 
     async def hear(message: Msg) -> None:
@@ -76,12 +70,12 @@ async def list_runs(
     unsubscribe = await link.subscribe(inbox, hear)
     link.lost.add_done_callback(lost)
     try:
-        with link.telling_of_refusals(arrived.put_nowait, inbox, pull):
+        with link.telling_of_refusals(arrived.put_nowait, inbox, pull(consumer)):
             before = (await records.state()).last_seq
-            pending = await _create(link, consumer, run_filter, timeout)
+            pending = await create(link, consumer, _config(run_filter), timeout)
             last_seq = (await records.state()).last_seq
             sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
-            pages = _read(link, arrived, pending, pull=pull, inbox=inbox, timeout=timeout)
+            pages = _read(link, arrived, pending, consumer=consumer, inbox=inbox, timeout=timeout)
             async with contextlib.aclosing(pages):
                 async for page in pages:
                     for seq, message in page:
@@ -91,8 +85,7 @@ async def list_runs(
             sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
-        with contextlib.suppress(NotSentError):
-            await link.publish(f"$JS.API.CONSUMER.DELETE.{subjects.STREAM}.{consumer}")
+        await delete(link, consumer)
         await unsubscribe()
 
 
@@ -101,7 +94,7 @@ async def _read(
     arrived: asyncio.Queue[Msg | AccessDeniedError | None],
     pending: int,
     *,
-    pull: str,
+    consumer: str,
     inbox: str,
     timeout: float,
 ) -> AsyncGenerator[list[tuple[int, Msg]], None]:
@@ -111,7 +104,7 @@ async def _read(
     while pending > 0:
         while asked < pending and asked <= _HALF:
             try:
-                await link.publish(pull, json.dumps({"batch": _HALF, "no_wait": True}).encode(), inbox)
+                await ask(link, consumer, inbox, _HALF)
             except NotSentError as error:
                 raise _lost(link) from error  # not sent, but a part of the list may be out already
             asked += min(_HALF, pending - asked)
@@ -128,7 +121,7 @@ async def _read(
                     raise _stopped(status, message.headers)
                 yield page
                 return  # whatever the count said: records were purged meanwhile
-            seq, place = _places(message)
+            seq, place = numbers(message)
             if place <= number:
                 continue  # it came twice
             number += 1
@@ -142,30 +135,9 @@ async def _read(
         yield page
 
 
-async def _create(link: Link, consumer: str, run_filter: RunFilter, timeout: float) -> int:
-    """Make a consumer; return how many records it will bring."""
-    config = {
-        "name": consumer,
-        "deliver_policy": "last_per_subject",
-        "ack_policy": "none",
-        "filter_subject": f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info",
-        "inactive_threshold": _FORGOTTEN_AFTER_SECONDS * 1_000_000_000,
-        "mem_storage": True,
-        "num_replicas": 1,
-    }
-    body = json.dumps({"stream_name": subjects.STREAM, "config": config}).encode()
-    try:
-        answer = await link.request(f"$JS.API.CONSUMER.CREATE.{subjects.STREAM}.{consumer}", body, None, timeout)
-    except NotDeliveredError as error:
-        raise UnsupportedOperationError(f"the broker {link.server} has no JetStream") from error
-    try:
-        said = json.loads(answer.data)
-        if (trouble := said.get("error")) is not None:
-            said_why = one_line(str(trouble.get("description")), _MOST_SAID)
-            raise ServerError(f"the broker refuses to list runs: {said_why}", code=trouble.get("code"))
-        return int(said["num_pending"])
-    except UNREADABLE as error:
-        raise DecodeError(f"the broker's word on a consumer cannot be decoded: {error!r}") from error
+def _config(run_filter: RunFilter) -> dict[str, str]:
+    filter_subject = f"grctl_run.{run_filter.workflow_type or '*'}.*.*.info"
+    return {"deliver_policy": "last_per_subject", "filter_subject": filter_subject}
 
 
 class _Sieve:
@@ -214,28 +186,11 @@ class _Sieve:
             ) from self._why
 
 
-def _places(message: Msg) -> tuple[int, int]:
-    """Return a record's sequence in the stream, and in the consumer, from the subject that would acknowledge it.
-
-    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>. ...``, with two more parts in
-    front of the stream where the broker names its domain. The driver makes objects of all of it, which takes longer
-    than the message itself.
-    """
-    parts = message.reply.split(".")
-    first = 5 if len(parts) == 9 else 7
-    try:
-        return int(parts[first]), int(parts[first + 1])
-    except (IndexError, ValueError):
-        raise DecodeError(
-            f"the broker does not say where a record lies: {one_line(message.reply, _MOST_SAID)!r}"
-        ) from None
-
-
 def _stopped(status: str, headers: dict[str, str]) -> ServerError:
     if status == _NOBODY_THERE:
         return ServerError(
             "the broker does not go on with the list: it has forgotten how far it was, as nothing was taken for "
-            f"{_FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do with each "
+            f"{FORGOTTEN_AFTER_SECONDS} s, or as it was restarted. Take all runs first, where what you do with each "
             "of them takes long"
         )
     said = one_line(f"{status} {headers.get('Description', '')}", _MOST_SAID)

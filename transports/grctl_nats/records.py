@@ -71,11 +71,15 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class Records:
-    """Reads the stream over whatever link is up."""
+    """Reads the stream over whatever link is up.
+
+    Attributes:
+        timeout: seconds that one answer may take.
+    """
 
     def __init__(self, link: Callable[[], Link], timeout: float) -> None:
         self._link = link
-        self._timeout = timeout
+        self.timeout = timeout
 
     async def last(self, subject: str) -> Record | None:
         """Return the last record of a subject, None where there is none.
@@ -148,7 +152,7 @@ class Records:
 
         """
         try:
-            answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self._timeout)
+            answer = await self._link().request(f"$JS.API.STREAM.INFO.{STREAM}", b"", None, self.timeout)
         except NotDeliveredError as error:
             raise _no_jetstream(self._link()) from error
         try:
@@ -170,7 +174,7 @@ class Records:
     async def _ask(self, subject: str, body: bytes) -> Msg:
         link = self._link()
         try:
-            return await link.request(subject, body, None, self._timeout)
+            return await link.request(subject, body, None, self.timeout)
         except NotDeliveredError as error:
             raise _no_stream(link) from error
 
@@ -183,7 +187,7 @@ class Records:
         link = self._link()
         found: list[Record] = []
         latest = 0
-        *messages, last = await link.collect(_GET, body, self._timeout)
+        *messages, last = await link.collect(_GET, body, self.timeout)
         for message in messages:
             record = _record(message)
             if record is None or record.seq <= latest:

@@ -174,7 +174,8 @@ class Watcher:
     def starts(self, run: RunRef) -> None:
         """Note that a run is about to be started here: from now on its end is heard, if we listen."""
         if self._listening is not None and self._listening is self._link and not self._deaf:
-            self._started[run.wf_id, run.run_id] = None
+            # One that is sent again may have ended by the first time.
+            self._started.setdefault((run.wf_id, run.run_id), None)
             if len(self._started) > _STARTS:
                 del self._started[next(iter(self._started))]
 
