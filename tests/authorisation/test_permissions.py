@@ -90,6 +90,11 @@ async def older(admin: grctl.Client) -> grctl.WorkflowHandle[Any]:
     return handle
 
 
+@call("`ping`")
+async def ping(shop: grctl.Client, admin: grctl.Client) -> None:
+    assert await shop.connection.ping()
+
+
 @call("`start_workflow`")
 async def start_twice(shop: grctl.Client, admin: grctl.Client) -> None:
     handle = await shop.start_workflow("Approval", new_ulid())
