@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grctl_core.codec import decode
@@ -137,6 +137,7 @@ packed = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(packed | st.binary(max_size=60))
 def test_maps_of_anything_with_keys_twice(body):
     for decoder in DECODERS.values():

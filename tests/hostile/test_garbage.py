@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from broker import Broker
 from fake_server import FakeServer, new_run
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import grctl
@@ -214,6 +214,7 @@ headers = st.none() | st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(bodies, headers)
 async def test_what_the_broker_says(body, header):
     async def answer(*_: Any) -> Any:
