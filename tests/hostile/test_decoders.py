@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grctl_core.codec import decode
@@ -127,16 +127,22 @@ def test_what_is_special_in_the_place_of_each_value(name):
 keys = st.sampled_from(
     ["id", "wf_id", "wf_type", "created_at", "status", "timeout", "success", "payload", "error", "code"]
 )
-packed = st.recursive(
-    st.sampled_from(SPECIALS)
-    | (st.none() | st.booleans() | st.floats() | st.text() | st.binary()).map(msgspec.msgpack.encode),
-    lambda inner: st.lists(st.tuples((keys | st.text(max_size=3)).map(msgspec.msgpack.encode), inner), max_size=6).map(
-        lambda pairs: bytes([0x80 + len(pairs)]) + b"".join(key + value for key, value in pairs)
-    ),
-    max_leaves=8,
+values = st.sampled_from(SPECIALS) | (st.none() | st.booleans() | st.floats() | st.text() | st.binary()).map(
+    msgspec.msgpack.encode
 )
 
 
+def maps(inner: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    key = (keys | st.text(max_size=3)).map(msgspec.msgpack.encode)
+    return st.lists(st.tuples(key, inner), max_size=8).map(
+        lambda pairs: bytes([0x80 + len(pairs)]) + b"".join(key + value for key, value in pairs)
+    )
+
+
+packed = values | maps(values | maps(values))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(packed | st.binary(max_size=60))
 def test_maps_of_anything_with_keys_twice(body):
     for decoder in DECODERS.values():

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from broker import Broker
 from fake_server import FakeServer, new_run
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import grctl
@@ -197,16 +197,15 @@ async def test_commands_reach_the_server_as_they_were_sent(server, client, victi
 
 # What the broker itself says, by which records are read.
 
-words = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("2026-01-02T03:04:05Z"),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["error", "code", "description", "created", "ts", "state", "last_seq"]), inner, max_size=5
-        )
-    ),
-    max_leaves=8,
-)
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just("2026-01-02T03:04:05Z")
+names = st.sampled_from(["error", "code", "description", "created", "ts", "state", "last_seq"])
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=7)
+
+
+words = plain | nested(plain | nested(plain))
 bodies = words.map(lambda said: json.dumps(said).encode()) | st.binary(max_size=30) | st.just(b"[" * 5_000)
 headers = st.none() | st.dictionaries(
     st.sampled_from(["Status", "Description", "Nats-Subject", "Nats-Sequence", "Nats-Num-Pending"]),
@@ -214,6 +213,7 @@ headers = st.none() | st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 @given(bodies, headers)
 async def test_what_the_broker_says(body, header):
     async def answer(*_: Any) -> Any:
