@@ -17,7 +17,17 @@ from pathlib import Path
 from .table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("grctl", "grctl_core", "grctl_engine", "grctl_launch", "plugins", "transports", "tests", "pyproject.toml")
+COPIED = (
+    "grctl",
+    "grctl_core",
+    "grctl_engine",
+    "grctl_launch",
+    "grctl_pytest",
+    "plugins",
+    "transports",
+    "tests",
+    "pyproject.toml",
+)
 COPIED_FOR_TESTS = ("docs", "examples", "scripts")
 
 

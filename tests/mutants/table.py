@@ -26,6 +26,7 @@ class Mutant(NamedTuple):
 
 
 LINK = "transports/grctl_nats/link.py"
+REPLIES = "transports/grctl_nats/replies.py"
 WATCHER = "transports/grctl_nats/watcher.py"
 UPLINK = "transports/grctl_nats/uplink.py"
 RECORDS = "transports/grctl_nats/records.py"
@@ -51,55 +52,48 @@ RECONCILED = "tests/core/test_reconcile_start.py tests/core/test_reconcile_other
 MUTANTS = [
     # --- the link: requests and their replies
     Mutant(
-        LINK,
-        "            if not reply.done() or reply.cancelled() or reply.exception() is not None:\n"
-        "                self._give_up(token)\n",
-        "",
+        REPLIES,
+        "            self._given_up[waiting.token] = None\n",
+        "            pass\n",
         "tests/nats/test_fault_proxy.py -k after_the_caller_has_given_up",
         "a reply that comes too late is not taken for a second one",
     ),
     Mutant(
-        LINK,
-        "        for _, reply in self._waiting.values():\n"
-        "            if not reply.done():\n"
-        "                reply.set_exception(DeliveryUnknownError(text, link=self.number))\n",
-        "",
+        REPLIES,
+        "        self._fires = -math.inf  # never armed again\n        for waiting in self:\n",
+        "        self._fires = -math.inf  # never armed again\n        for waiting in ():\n",
         f"{ON_THE_WIRE} -k cut_before_reply-send",
         "who waits for a reply hears that the link is lost",
     ),
     Mutant(
-        LINK,
-        "        for _, queue in self._streams.values():\n"
-        "            queue.put_nowait(DeliveryUnknownError(text, link=self.number))\n",
-        "",
-        "tests/nats/test_link.py -k streams_end_too",
+        REPLIES,
+        "        return (waiting for waiting in list(self._waiting.values()) if not waiting.reply.done())\n",
+        "        return (\n"
+        "            waiting\n"
+        "            for waiting in list(self._waiting.values())\n"
+        "            if not waiting.reply.done() and not isinstance(waiting, Collecting)\n"
+        "        )\n",
+        "tests/nats/test_link.py -k answers_of_several_messages_end_too",
         "who reads an answer of several messages hears that the link is lost",
     ),
     Mutant(
-        LINK,
-        "if waiting is not None and not waiting[1].done():",
+        REPLIES,
+        "if waiting is not None and not waiting.reply.done():",
         "if waiting is not None:",
         "tests/nats/test_link.py tests/nats/test_fault_proxy.py -k 'second_reply or twice'",
         "a second reply in the same moment does no harm",
     ),
     Mutant(
-        LINK,
-        "            self._waiting.pop(token, None)\n",
-        "",
+        REPLIES,
+        "        del self._waiting[waiting.token]\n",
+        "        self._waiting.get(waiting.token)\n",
         f"{ON_THE_WIRE} -k reply_lost",
         "a request that has ended leaves no entry",
     ),
     Mutant(
-        LINK,
-        "            self._streams.pop(token, None)\n",
-        "            pass\n",
-        f"{ON_THE_WIRE} -k reply_lost",
-        "an answer of several messages leaves no entry",
-    ),
-    Mutant(
-        LINK,
-        'DeliveryUnknownError(f"{self.server} has not answered within {timeout:g} s", link=self.number)',
-        'DeliveryUnknownError(f"{self.server} has not answered within {timeout:g} s")',
+        REPLIES,
+        "DeliveryUnknownError(text, link=self._link)",
+        "DeliveryUnknownError(text)",
         "tests/nats/test_link.py tests/nats/test_doubt.py -k 'no_reply_in_time or doubt'",
         "a doubt names its link, so that a describe over it is a barrier",
     ),
@@ -133,9 +127,9 @@ MUTANTS = [
         "what a broker that takes in nothing leaves with the driver is bounded",
     ),
     Mutant(
-        LINK,
-        "            timer = loop.call_later(timeout, self._expire, reply, timeout, context=contextvars.Context())\n",
-        "            timer = loop.call_later(9e4, self._expire, reply, timeout, context=contextvars.Context())\n",
+        REPLIES,
+        "        if until < self._fires:\n",
+        "        if False:\n",
         "tests/nats/test_fault_proxy.py -k reply_that_is_lost --timeout=20",
         "a request ends when its time is over",
     ),
@@ -171,7 +165,7 @@ MUTANTS = [
     # --- the watcher
     Mutant(
         WATCHER,
-        "            wait.pauses = iter(_AFTER_FIRST_LOOK)\n            self._due[run_id] = None\n",
+        "            wait.pauses = iter(_AFTER_FIRST_LOOK)\n            self._due[key] = None\n",
         "            wait.pauses = iter(_AFTER_FIRST_LOOK)\n",
         "tests/nats/test_watcher.py -k 'WithoutSweeps and new_link'",
         "all that wait are looked at over a new link",
@@ -199,8 +193,8 @@ MUTANTS = [
     ),
     Mutant(
         WATCHER,
-        "        if info is None or _may_have_ended(info):\n",
-        "        if info is not None and _may_have_ended(info):\n",
+        "        if info is not None and not _may_have_ended(info):\n",
+        "        if info is None or not _may_have_ended(info):\n",
         "tests/nats/test_watcher.py -k 'WithoutSweeps and cannot_be_read'",
         "a hint that cannot be read is a hint",
     ),
@@ -236,8 +230,8 @@ MUTANTS = [
     ),
     Mutant(
         WATCHER,
-        "            del self._waits[wait.run.run_id]\n",
-        "",
+        "            del self._waits[key]\n",
+        "            pass\n",
         "tests/nats/test_watcher.py -k 'forgotten or nobody_listens'",
         "a wait that has ended leaves no entry",
     ),
@@ -279,29 +273,29 @@ MUTANTS = [
     # --- records, lists, histories
     Mutant(
         RECORDS,
-        "                if before is not None and before != str(latest):\n",
-        "                if False:\n",
+        "    if before is not None and before != str(latest):\n",
+        "    if False:\n",
         f"{ON_THE_WIRE} -k reply_lost-history",
         "a gap in an answer is noticed",
     ),
     Mutant(
         RECORDS,
-        "                    if record is None or record.seq <= latest:\n",
-        "                    if record is None:\n",
+        "            if record is None or record.seq <= latest:\n",
+        "            if record is None:\n",
         "tests/nats/test_records.py -k twice",
         "what comes twice in an answer counts once",
     ),
     Mutant(
         LISTING,
-        "                if place != number:\n",
-        "                if False:\n",
+        "            if place != number:\n",
+        "            if False:\n",
         "tests/nats/test_listing.py -k lost",
         "a gap in a list is noticed",
     ),
     Mutant(
         HISTORY,
-        "                next_seq = found[-1].seq + 1\n",
-        "                next_seq = found[-1].seq\n",
+        "                next_seq = found[-1].seq + 1\n                pages",
+        "                next_seq = found[-1].seq\n                pages",
         f"{ON_THE_WIRE} -k reply_twice-history --timeout=60",
         "an event comes once",
     ),
@@ -324,7 +318,7 @@ MUTANTS = [
     ),
     Mutant(
         RECONCILE,
-        "            found = None if self._doubt is None else await self._look(self._doubt, reach, timeout)\n",
+        "            found = await self._look(self._doubt, reach, timeout)\n",
         "            found = None\n",
         RECONCILED,
         "a start in doubt is not sent again blindly",
@@ -338,8 +332,8 @@ MUTANTS = [
     ),
     Mutant(
         RECONCILE,
-        "            if error.run_id != run.id:\n",
-        "            if True:\n",
+        "isinstance(error, WorkflowAlreadyRunningError) and error.run_id == run.id",
+        "isinstance(error, WorkflowAlreadyRunningError) and False",
         RECONCILED,
         "that our own run is active already is no conflict",
     ),
@@ -362,8 +356,8 @@ MUTANTS = [
     ),
     Mutant(
         RECONCILE,
-        "            if not fate.is_open:\n                raise\n            self._doubt",
-        "            raise\n            self._doubt",
+        "            if isinstance(error, GrctlError) if fate is None else not fate.is_open:\n",
+        "            if True:\n",
         RECONCILED,
         "an attempt that was given up leaves a doubt",
     ),
@@ -383,8 +377,8 @@ MUTANTS = [
     ),
     Mutant(
         FLIGHTS,
-        "        while (current := self._flying.get(run.run_id)) is not None:\n",
-        "        while (current := self._flying.get('')) is not None:\n",
+        "        while (current := self._flying.get(key)) is not None:\n",
+        "        while (current := self._flying.get(('', ''))) is not None:\n",
         "tests/core/test_reconcile_others.py",
         "racing cancels share one request",
     ),
@@ -486,8 +480,8 @@ MUTANTS = [
     ),
     Mutant(
         CONNECTION,
-        "                await self._guard(command)\n            except DeliveryUnknownError as error:",
-        "                await self._guard(command)\n            except ZeroDivisionError as error:",
+        "                    await guard\n                except DeliveryUnknownError as error:",
+        "                    await guard\n                except ZeroDivisionError as error:",
         "tests/nats/test_safeguards.py tests/nats/test_doubt.py",
         "a look before the command that fails leaves no doubt",
     ),
