@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,16 @@ async def list_runs(
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
-    arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+    arrived: collections.deque[Msg | None] = collections.deque()  # a Queue costs as much as decoding a record does
+    came = asyncio.Event()
 
     async def hear(message: Msg) -> None:
-        arrived.put_nowait(message)
+        arrived.append(message)
+        came.set()
 
     def lost(_: asyncio.Future[None]) -> None:
-        arrived.put_nowait(None)
+        arrived.append(None)
+        came.set()
 
     unsubscribe = await link.subscribe(inbox, hear)
     link.lost.add_done_callback(lost)
@@ -76,7 +80,9 @@ async def list_runs(
                     raise _lost(link) from error  # not sent, but a part of the list may be out already
                 asked += min(_BATCH // 2, pending - asked)
             for _ in range(min(asked, _BATCH // 2)):
-                message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
+                if not arrived:
+                    await _wait(came, link, timeout)
+                message = arrived.popleft()
                 if message is None:
                     raise _lost(link)
                 status = message.headers.get("Status") if message.headers else None
@@ -151,10 +157,12 @@ class _Sieve:
             ) from self._why
 
 
-async def _next(link: Link, arrived: asyncio.Queue[Msg | None], timeout: float) -> Msg | None:
+async def _wait(came: asyncio.Event, link: Link, timeout: float) -> None:
+    """Wait until something more comes."""
+    came.clear()
     try:
         async with asyncio.timeout(timeout):
-            return await arrived.get()
+            await came.wait()
     except TimeoutError:
         raise DeliveryUnknownError(
             f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
