@@ -379,7 +379,7 @@ MUTANTS = [
         FLIGHTS,
         "        while (current := self._flying.get(key)) is not None:\n",
         "        while (current := self._flying.get(('', ''))) is not None:\n",
-        "tests/core/test_reconcile_others.py",
+        "tests/core/test_flights.py --timeout=30",
         "racing cancels share one request",
     ),
     Mutant(

@@ -573,9 +573,11 @@ async def test_unsubscribing_where_the_driver_has_closed_halfway(link):
     unsubscribe = await link.subscribe("news", hear)
     pumps = asyncio.all_tasks() - before
     status, link._client._status = link._client._status, link._client.CLOSED
-    await unsubscribe()
-    await within(asyncio.wait(pumps))
-    link._client._status = status
+    try:
+        await unsubscribe()
+        await within(asyncio.wait(pumps))
+    finally:
+        link._client._status = status
 
 
 async def test_numbers_rise(broker):
