@@ -11,6 +11,7 @@ from grctl_core.errors import (
     AccessDeniedError,
     ConnectionClosedError,
     ConnectionFailedError,
+    DeliveryUnknownError,
     GrctlError,
     InvalidInputError,
     NotSentError,
@@ -178,6 +179,8 @@ class Uplink:
                     error = ConnectionFailedError(
                         f"{server.url} let us in and then said nothing in time: is it overloaded or stopped?"
                     )
+                elif isinstance(error, DeliveryUnknownError):  # a look leaves nothing in doubt
+                    error = ConnectionFailedError(f"{server.url} let us in, but its answer did not come: {error}")
                 if not isinstance(error, GrctlError):
                     raise
                 failures.append(error)
