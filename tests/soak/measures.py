@@ -87,7 +87,7 @@ def _is_settled(connection: NatsConnection) -> bool:
     return link is not None and link.is_up and not any(tables[name] for name in _EMPTY)
 
 
-_EMPTY = ("waits", "ends", "requests", "streams", "deadlines", "closing")
+_EMPTY = ("waits", "ends", "requests", "told of refusals", "deadlines", "closing")
 """Tables that are empty when nothing is under way."""
 
 
