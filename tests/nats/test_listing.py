@@ -233,6 +233,20 @@ async def test_records_that_are_purged_meanwhile(server, connection):
     assert count < 1_000
 
 
+@pytest.mark.parametrize("left", [100, 256, 300, 384, 500])
+async def test_a_part_of_the_records_is_purged_meanwhile(server, connection, left):
+    """Fewer are left then than were asked for already: what is left comes, and the list ends."""
+    runs = [new_run(f"w{n}", wf_type="A" if n < left else "B") for n in range(1_000)]
+    await server.put_many([stored(run) for run in runs])
+    async with asyncio.timeout(20), contextlib.aclosing(connection.list_runs(ALL)) as listing_runs:
+        found = [await anext(listing_runs)]
+        await server.api(f"STREAM.PURGE.{subjects.STREAM}", {"filter": "grctl_run.B.*.*.info"})
+        found += [run async for run in listing_runs]
+    assert found[:left] == runs[:left]
+    assert len(found) <= max(left, 2 * listing._HALF)
+    await no_consumers(server)
+
+
 async def test_records_that_are_none_hide_no_others(server, connection):
     for number in range(7):
         await server.put(f"grctl_run.A.w{number}.r{number}.info", b"\xc1")

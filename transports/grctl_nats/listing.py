@@ -30,6 +30,8 @@ __all__ = ["list_runs"]
 _HALF = 128
 """Messages in half a page. One half comes while the other is used."""
 _NOTHING_LEFT, _NOBODY_THERE = "404", "503"
+_FEWER_LEFT = "408"
+"""The broker refuses a request at once where fewer records are left than earlier ones wait for; theirs still come."""
 _MOST_SAID = 300
 """Characters of the broker's words that stand in an error."""
 
@@ -109,14 +111,16 @@ async def _read(
                 raise _lost(link) from error  # not sent, but a part of the list may be out already
             asked += min(_HALF, pending - asked)
         page: list[tuple[int, Msg]] = []
-        wanted = min(_HALF, asked)
-        while len(page) < wanted:
+        while len(page) < min(_HALF, asked):
             message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
             if message is None:
                 raise _lost(link)
             if isinstance(message, AccessDeniedError):
                 raise message
             if message.headers and (status := message.headers.get("Status")) is not None:
+                if status == _FEWER_LEFT:
+                    asked = max(asked - _HALF, len(page))
+                    continue
                 if status != _NOTHING_LEFT:
                     raise _stopped(status, message.headers)
                 yield page
@@ -130,8 +134,8 @@ async def _read(
                     f"a part of the list was lost on its way from {link.server}", link=link.number
                 )
             page.append((seq, message))
-        pending -= wanted
-        asked -= wanted
+        pending -= len(page)
+        asked -= len(page)
         yield page
 
 
