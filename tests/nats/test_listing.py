@@ -117,8 +117,10 @@ async def test_while_all_are_written_on(server, connection):
 
 
 async def test_a_run_that_is_written_while_the_list_begins(server, connection, monkeypatch):
-    """Between any two steps of the beginning."""
+    """Between any two steps of the beginning. Another run has the same id: clients make them."""
     run = new_run()
+    other = new_run("other", id=run.id)
+    await server.put_run(other)
     await server.put_run(run)
     request = link_module.Link.request
 
@@ -131,7 +133,7 @@ async def test_a_run_that_is_written_while_the_list_begins(server, connection, m
         return answer
 
     monkeypatch.setattr(link_module.Link, "request", slow)
-    assert await listed(connection) == [run]
+    assert await listed(connection) == [other, run]
 
 
 async def test_filters(server, connection):

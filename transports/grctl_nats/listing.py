@@ -39,8 +39,8 @@ _MOST_SAID = 300
 async def list_runs(
     present_link: Callable[[], Link], run_filter: RunFilter, timeout: float
 ) -> AsyncGenerator[RunInfo, None]:
-    """Iterate over the stored runs that the filter admits, in constant memory: but for their ids (some 100 bytes each)
-    where something was written in the very moment in which the list began.
+    """Iterate over the stored runs that the filter admits, in constant memory: but for their names (some 150 bytes
+    each) where something was written in the very moment in which the list began.
 
     Args:
         present_link: returns where to ask, at the first run that is asked for. When that link is lost the listing ends
@@ -56,7 +56,8 @@ async def list_runs(
     """
     # The consumer first brings one record of each run, and then what is written later. How many it says are pending
     # counts of the latter what was written by the time of its answer; so where something was written while it was
-    # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
+    # made, a run may come twice, and the names have to be remembered; not the run ids alone, as clients make them, and
+    # one may use the same for two workflow ids. In all other cases they need not be.
     link = present_link()
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
@@ -170,9 +171,9 @@ class _Sieve:
                 self._first.append(message.subject)
             return None
         if self._seen is not None:
-            if info.id in self._seen:
+            if message.subject in self._seen:
                 return None
-            self._seen.add(info.id)
+            self._seen.add(message.subject)
         return info if self._filter.admits(info) else None
 
     def done(self) -> None:
