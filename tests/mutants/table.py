@@ -186,10 +186,17 @@ MUTANTS = [
     ),
     Mutant(
         WATCHER,
-        "                await self._listen()\n",
-        "",
-        "tests/nats/test_watcher.py -k 'while_we_wait or nobody_listens'",
+        "link.subscribe(subjects.ALL_RUN_INFO, ",
+        'link.subscribe(subjects.ALL_RUN_INFO + ".x", ',
+        "tests/nats/test_watcher.py -k 'WithoutSweeps and cannot_be_read'",
         "ends are heard",
+    ),
+    Mutant(
+        WATCHER,
+        "                    if self._listening is not self._link:  # there is a new one since\n",
+        "                    if False:\n",
+        "tests/nats/test_watcher.py -k new_link_while",
+        "a link that comes up while the watcher looks is listened over before it looks on",
     ),
     Mutant(
         WATCHER,
@@ -291,6 +298,13 @@ MUTANTS = [
         "            if False:\n",
         "tests/nats/test_listing.py -k lost",
         "a gap in a list is noticed",
+    ),
+    Mutant(
+        LISTING,
+        "                    asked = max(asked - _HALF, len(page))\n                    continue\n",
+        "                    pass\n",
+        "tests/nats/test_listing.py -k a_part",
+        "a list of records that are purged meanwhile ends",
     ),
     Mutant(
         HISTORY,

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 
 import pytest
-from fake_server import event_body, new_run
+from broker import Broker
+from fake_server import FakeServer, event_body, new_run
 
 from grctl_core.history import HistoryEvent
+from grctl_nats import NatsConnection, subjects
 from grctl_nats import consumer as consumer_module
 from grctl_nats import history as history_module
-from grctl_nats import subjects
 from grctl_nats.consumer import read_on
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -78,6 +79,25 @@ async def test_a_consumer_that_is_refused(connection, run, monkeypatch):
 
     monkeypatch.setattr(consumer_module, "create", refuse)
     check(await read(connection, run))
+
+
+async def test_who_may_make_none_reads_all_the_same_without_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr(history_module, "_PAGES_BEFORE_CONSUMER", 1)
+    users = [
+        {"user": "all", "password": "x"},
+        {"user": "some", "password": "x", "permissions": {"publish": {"deny": ["$JS.API.CONSUMER.>"]}}},
+    ]
+    async with (
+        Broker({"authorization": {"users": users}}) as broker,
+        FakeServer(broker.url, user="all", password="x") as server,
+        await NatsConnection.open(broker.url, user="some", password="x") as connection,
+    ):
+        made = new_run()
+        await server.put_many([(subjects.history(made.ref), event_body(made.ref, "e", n=n)) for n in range(COUNT)])
+        check(await read(connection, made))
+        await connection.has_begun(made.ref)  # behind whatever the broker refuses
+        assert any("$js.api.consumer.create." in refusal for refusal in connection._uplink.link.refusals)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
 
 
 async def test_a_consumer_that_vanishes(server, connection, run):

@@ -117,8 +117,10 @@ async def test_while_all_are_written_on(server, connection):
 
 
 async def test_a_run_that_is_written_while_the_list_begins(server, connection, monkeypatch):
-    """Between any two steps of the beginning."""
+    """Between any two steps of the beginning. Another run has the same id: clients make them."""
     run = new_run()
+    other = new_run("other", id=run.id)
+    await server.put_run(other)
     await server.put_run(run)
     request = link_module.Link.request
 
@@ -131,7 +133,7 @@ async def test_a_run_that_is_written_while_the_list_begins(server, connection, m
         return answer
 
     monkeypatch.setattr(link_module.Link, "request", slow)
-    assert await listed(connection) == [run]
+    assert await listed(connection) == [other, run]
 
 
 async def test_filters(server, connection):
@@ -231,6 +233,20 @@ async def test_records_that_are_purged_meanwhile(server, connection):
         async with asyncio.timeout(20):
             count = sum([1 async for _ in runs])
     assert count < 1_000
+
+
+@pytest.mark.parametrize("left", [100, 256, 300, 384, 500])
+async def test_a_part_of_the_records_is_purged_meanwhile(server, connection, left):
+    """Fewer are left then than were asked for already: what is left comes, and the list ends."""
+    runs = [new_run(f"w{n}", wf_type="A" if n < left else "B") for n in range(1_000)]
+    await server.put_many([stored(run) for run in runs])
+    async with asyncio.timeout(20), contextlib.aclosing(connection.list_runs(ALL)) as listing_runs:
+        found = [await anext(listing_runs)]
+        await server.api(f"STREAM.PURGE.{subjects.STREAM}", {"filter": "grctl_run.B.*.*.info"})
+        found += [run async for run in listing_runs]
+    assert found[:left] == runs[:left]
+    assert len(found) <= max(left, 2 * listing._HALF)
+    await no_consumers(server)
 
 
 async def test_records_that_are_none_hide_no_others(server, connection):

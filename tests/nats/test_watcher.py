@@ -488,6 +488,30 @@ class TestWithoutSweeps:
         proxy.cut()
         await within(waiting)
 
+    async def test_a_new_link_while_it_looks(self, server, connection, proxy, monkeypatch, one_look):
+        """It listens over the new link before it looks on: an end after that look has nothing but its hint."""
+        run = await going_on(server)
+        watcher = connection._watcher
+        confirm, first = watcher._confirm, watcher._link
+        listening = []
+
+        async def slow(waits):
+            listening.append(watcher._listening is watcher._link)
+            if len(listening) == 1:
+                proxy.cut()
+                while watcher._link is first:
+                    await asyncio.sleep(0.005)
+            await confirm(waits)
+
+        monkeypatch.setattr(watcher, "_confirm", slow)
+        waiting = connection.watch(run.ref)
+        async with asyncio.timeout(20):
+            while len(listening) < 2:
+                await asyncio.sleep(0.005)
+        assert listening == [True, True]
+        await server.end(run)
+        await within(waiting)
+
     async def test_looks_after_the_first_one(self, server, connection, faults):
         """As where the hint went by before we listened, of an end that was not stored yet at the first look."""
         faults.drop(HINTS, may_rest=True)

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from grctl_core.errors import (
+    AccessDeniedError,
     DecodeError,
     GrctlError,
     NotDeliveredError,
@@ -176,6 +177,7 @@ async def read_on(link: Link, subject: str, seq: int, timeout: float) -> AsyncGe
     except GrctlError:
         return
     link.lost.add_done_callback(arrivals.ended)
+    is_refused = False
     try:
         with link.telling_of_refusals(arrivals.ended, inbox, pull(consumer)):
             pending = await create(link, consumer, config, timeout)
@@ -188,9 +190,12 @@ async def read_on(link: Link, subject: str, seq: int, timeout: float) -> AsyncGe
                 pending -= len(page)
                 if page:
                     yield page
+    except AccessDeniedError:
+        is_refused = True  # to make one: there is none to delete, which would be refused too, with a warning
     except (GrctlError, TimeoutError):
         return
     finally:
         link.lost.remove_done_callback(arrivals.ended)
-        await delete(link, consumer)
+        if not is_refused:
+            await delete(link, consumer)
         await unsubscribe()

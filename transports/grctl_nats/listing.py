@@ -30,6 +30,8 @@ __all__ = ["list_runs"]
 _HALF = 128
 """Messages in half a page. One half comes while the other is used."""
 _NOTHING_LEFT, _NOBODY_THERE = "404", "503"
+_FEWER_LEFT = "408"
+"""The broker refuses a request at once where fewer records are left than earlier ones wait for; theirs still come."""
 _MOST_SAID = 300
 """Characters of the broker's words that stand in an error."""
 
@@ -37,8 +39,8 @@ _MOST_SAID = 300
 async def list_runs(
     present_link: Callable[[], Link], run_filter: RunFilter, timeout: float
 ) -> AsyncGenerator[RunInfo, None]:
-    """Iterate over the stored runs that the filter admits, in constant memory: but for their ids (some 100 bytes each)
-    where something was written in the very moment in which the list began.
+    """Iterate over the stored runs that the filter admits, in constant memory: but for their names (some 150 bytes
+    each) where something was written in the very moment in which the list began.
 
     Args:
         present_link: returns where to ask, at the first run that is asked for. When that link is lost the listing ends
@@ -54,7 +56,8 @@ async def list_runs(
     """
     # The consumer first brings one record of each run, and then what is written later. How many it says are pending
     # counts of the latter what was written by the time of its answer; so where something was written while it was
-    # made, a run may come twice, and the ids have to be remembered. In all other cases they need not be.
+    # made, a run may come twice, and the names have to be remembered; not the run ids alone, as clients make them, and
+    # one may use the same for two workflow ids. In all other cases they need not be.
     link = present_link()
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
@@ -109,14 +112,16 @@ async def _read(
                 raise _lost(link) from error  # not sent, but a part of the list may be out already
             asked += min(_HALF, pending - asked)
         page: list[tuple[int, Msg]] = []
-        wanted = min(_HALF, asked)
-        while len(page) < wanted:
+        while len(page) < min(_HALF, asked):
             message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
             if message is None:
                 raise _lost(link)
             if isinstance(message, AccessDeniedError):
                 raise message
             if message.headers and (status := message.headers.get("Status")) is not None:
+                if status == _FEWER_LEFT:
+                    asked = max(asked - _HALF, len(page))
+                    continue
                 if status != _NOTHING_LEFT:
                     raise _stopped(status, message.headers)
                 yield page
@@ -130,8 +135,8 @@ async def _read(
                     f"a part of the list was lost on its way from {link.server}", link=link.number
                 )
             page.append((seq, message))
-        pending -= wanted
-        asked -= wanted
+        pending -= len(page)
+        asked -= len(page)
         yield page
 
 
@@ -166,9 +171,9 @@ class _Sieve:
                 self._first.append(message.subject)
             return None
         if self._seen is not None:
-            if info.id in self._seen:
+            if message.subject in self._seen:
                 return None
-            self._seen.add(info.id)
+            self._seen.add(message.subject)
         return info if self._filter.admits(info) else None
 
     def done(self) -> None:

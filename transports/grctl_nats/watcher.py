@@ -228,6 +228,8 @@ class Watcher:
             try:
                 await self._listen()
                 while self._due:
+                    if self._listening is not self._link:  # there is a new one since
+                        await self._listen()
                     keys = list(self._due)[:_BATCH]
                     for key in keys:
                         del self._due[key]
