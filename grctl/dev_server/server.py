@@ -256,6 +256,7 @@ class DevServer:
         if not self._created:
             await self._take_up(link, state)
         await self._service.listen(link)
+        await ensure_stream(link)  # once it is answered the broker knows of the subscription before it: we are there
 
     async def _give_up_unless_ours(self, link: Link, state: StreamState) -> None:
         """Let go of all runs where the stream is not as we left it."""

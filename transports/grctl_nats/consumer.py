@@ -196,6 +196,8 @@ async def read_on(link: Link, subject: str, seq: int, timeout: float) -> AsyncGe
         return
     finally:
         link.lost.remove_done_callback(arrivals.ended)
-        if not is_refused:
-            await delete(link, consumer)
-        await unsubscribe()
+        try:
+            if not is_refused:
+                await delete(link, consumer)
+        finally:
+            await unsubscribe()

@@ -88,8 +88,10 @@ async def list_runs(
             sieve.done()
     finally:
         link.lost.remove_done_callback(lost)
-        await delete(link, consumer)
-        await unsubscribe()
+        try:
+            await delete(link, consumer)
+        finally:
+            await unsubscribe()
 
 
 async def _read(
