@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import msgspec
@@ -50,6 +50,9 @@ class Instant:
 
     async def request(self, command: Command, *, timeout: float) -> Reply:
         return self._reply
+
+    async def ping(self, *, timeout: float = 5.0) -> timedelta:
+        raise NotImplementedError
 
     async def find_run(self, run: object) -> None: ...
     async def has_begun(self, run: object) -> bool:

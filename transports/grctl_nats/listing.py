@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from grctl_core.errors import (
-    AccessDeniedError,
     DecodeError,
     DeliveryUnknownError,
+    GrctlError,
     NotSentError,
     ServerError,
 )
@@ -62,23 +63,20 @@ async def list_runs(
     records = Records(lambda: link, timeout)
     consumer = new_ulid()  # a name of ours, so that it can be deleted also where the answer was not waited for
     inbox = f"{link.inbox}.{consumer}.list"  # deeper than the replies, which have one part below the link's inbox
-    arrived: asyncio.Queue[Msg | AccessDeniedError | None] = asyncio.Queue()
-
-    async def hear(message: Msg) -> None:
-        arrived.put_nowait(message)
+    arrivals = _Arrivals(link, timeout)
 
     def lost(_: asyncio.Future[None]) -> None:
-        arrived.put_nowait(None)
+        arrivals.end(_lost(link))
 
-    unsubscribe = await link.subscribe(inbox, hear)
+    unsubscribe = await link.subscribe(inbox, arrivals.hear)
     link.lost.add_done_callback(lost)
     try:
-        with link.telling_of_refusals(arrived.put_nowait, inbox, pull(consumer)):
+        with link.telling_of_refusals(arrivals.end, inbox, pull(consumer)):
             before = (await records.state()).last_seq
             pending = await create(link, consumer, _config(run_filter), timeout)
             last_seq = (await records.state()).last_seq
             sieve = _Sieve(run_filter, last_seq, has_doubles=last_seq != before)
-            pages = _read(link, arrived, pending, consumer=consumer, inbox=inbox, timeout=timeout)
+            pages = _read(link, arrivals, pending, consumer=consumer, inbox=inbox)
             async with contextlib.aclosing(pages):
                 async for page in pages:
                     for seq, message in page:
@@ -94,18 +92,52 @@ async def list_runs(
             await unsubscribe()
 
 
+class _Arrivals:
+    """What a consumer sends to an inbox, in its order. An asyncio.Queue costs as much as decoding a record does.
+
+    Args:
+        link: where it comes from.
+        timeout: seconds to wait for the next message.
+    """
+
+    def __init__(self, link: Link, timeout: float) -> None:
+        self._link = link
+        self._timeout = timeout
+        self._arrived: collections.deque[Msg | GrctlError] = collections.deque()
+        self._came = asyncio.Event()
+
+    async def hear(self, message: Msg) -> None:
+        """Take a message; async, as the driver wants its callbacks."""
+        self._arrived.append(message)
+        self._came.set()
+
+    def end(self, why: GrctlError) -> None:
+        """Raise this behind what has come so far."""
+        self._arrived.append(why)
+        self._came.set()
+
+    async def some(self) -> collections.deque[Msg | GrctlError]:
+        """Return what is there, at least one; whoever takes something removes it."""
+        while not self._arrived:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._came.wait()
+            except TimeoutError:
+                raise DeliveryUnknownError(
+                    f"{self._link.server} has not gone on with the list within {self._timeout:g} s",
+                    link=self._link.number,
+                ) from None
+        return self._arrived
+
+
 async def _read(
-    link: Link,
-    arrived: asyncio.Queue[Msg | AccessDeniedError | None],
-    pending: int,
-    *,
-    consumer: str,
-    inbox: str,
-    timeout: float,
+    link: Link, arrivals: _Arrivals, pending: int, *, consumer: str, inbox: str
 ) -> AsyncGenerator[list[tuple[int, Msg]], None]:
     """Pull what the consumer has; yield it by half pages, each message once, in order, with its stream sequence."""
     number = 0  # of the consumer's message that came last
     asked = 0  # of those that are pending
+    arrived: collections.deque[Msg | GrctlError] = collections.deque()
     while pending > 0:
         while asked < pending and asked <= _HALF:
             try:
@@ -115,10 +147,10 @@ async def _read(
             asked += min(_HALF, pending - asked)
         page: list[tuple[int, Msg]] = []
         while len(page) < min(_HALF, asked):
-            message = await _next(link, arrived, timeout) if arrived.empty() else arrived.get_nowait()
-            if message is None:
-                raise _lost(link)
-            if isinstance(message, AccessDeniedError):
+            if not arrived:
+                arrived = await arrivals.some()
+            message = arrived.popleft()
+            if isinstance(message, GrctlError):
                 raise message
             if message.headers and (status := message.headers.get("Status")) is not None:
                 if status == _FEWER_LEFT:
@@ -202,18 +234,6 @@ def _stopped(status: str, headers: dict[str, str]) -> ServerError:
         )
     said = one_line(f"{status} {headers.get('Description', '')}", _MOST_SAID)
     return ServerError(f"the broker does not go on with the list: {said}")
-
-
-async def _next(
-    link: Link, arrived: asyncio.Queue[Msg | AccessDeniedError | None], timeout: float
-) -> Msg | AccessDeniedError | None:
-    try:
-        async with asyncio.timeout(timeout):
-            return await arrived.get()
-    except TimeoutError:
-        raise DeliveryUnknownError(
-            f"{link.server} has not gone on with the list within {timeout:g} s", link=link.number
-        ) from None
 
 
 def _lost(link: Link) -> DeliveryUnknownError:

@@ -321,8 +321,8 @@ def decode_run_info(body: bytes, of: RunRef | None = None) -> RunInfo:
     run = _decode("a RunInfo", body, _RunInfo)
     if of is not None and (run.id != of.run_id or run.wf_id != of.wf_id or of.wf_type not in (None, run.wf_type)):
         raise DecodeError(f"the record of run {of.run_id} of workflow {of.wf_id!r} tells of another run")
-    names = (run.id, run.wf_id, run.wf_type)
-    if not all(map(is_token, names)) or sum(len(name.encode()) for name in names) > _LONGEST_NAME:
+    names = f"{run.id}{run.wf_id}{run.wf_type}"
+    if not (run.id and run.wf_id and run.wf_type and is_token(names)) or len(names.encode()) > _LONGEST_NAME:
         raise DecodeError("a RunInfo that came from the server has an id or a type that cannot be one")
     return _from_wire(run)
 
