@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["Collecting", "Replies", "Waiting"]
 
 _REMEMBERED = 10_000
+_LATE = 0.05
+"""Seconds by which the timer may be late, and for which it waits where it is later: the event loop was held up then,
+and answers that came in time lie unread. A hundred thousand calls in one turn hold it up for longer than a timeout."""
+_MOST_WAITS = 40
+"""How often in a row it waits at the most: a loop that is held up for ever has timeouts too."""
 
 
 class Waiting:
@@ -94,6 +99,7 @@ class Replies:
         self._given_up: dict[str, None] = {}
         self._timer: asyncio.TimerHandle | None = None  # one for all that wait
         self._fires = math.inf  # when it does
+        self._waits = 0  # of the timer, in a row, for what lies unread
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -172,8 +178,14 @@ class Replies:
 
         One timer for all: a timer for each request, which is almost never needed, costs as much as encoding it does.
         """
-        self._timer, self._fires = None, math.inf
         now = self._loop.time()
+        is_late = now - self._fires > _LATE
+        self._timer, self._fires = None, math.inf
+        if is_late and self._waits < _MOST_WAITS:
+            self._waits += 1
+            self._fire_at(now + _LATE)
+            return
+        self._waits = 0
         for waiting in self:
             if waiting.until > now:
                 self._fires = min(self._fires, waiting.until)
