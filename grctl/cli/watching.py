@@ -111,7 +111,9 @@ async def _live(handle: Watched, console: Console, clock: Callable[[], datetime]
                 live.update(view(), refresh=True)
                 calm_down = max(_CALM_DOWN, 4 * (loop.time() - began))  # a long history takes its time to draw
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), _REDRAW_EVERY)
+                    # Not wait_for: that of Python 3.11 loses a Ctrl-C that comes in the same turn as news.
+                    async with asyncio.timeout(_REDRAW_EVERY):
+                        await news.wait()
                 news.clear()
                 if not collecting.done():
                     await asyncio.wait([collecting], timeout=calm_down)
